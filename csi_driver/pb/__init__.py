@@ -1,0 +1,1 @@
+"""Stubs generated from proto/csi.proto by scripts/proto; never edited. Only rpc imports them."""
