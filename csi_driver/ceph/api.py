@@ -1,0 +1,319 @@
+"""All that the driver wants from Ceph: read this first. The real parts are cluster.py (librados) and images.py (librbd).
+
+Errors of the whole seam, besides those named at each method:
+  ClusterTimeout      no answer in time; a write may be done, or be done later
+  ClusterUnavailable  no connection, or this client is on the blocklist
+  Unauthenticated     user or key not accepted          AccessDenied  the user lacks a capability
+  NoSpace             pool full or at its quota
+Strings are text. Values that a `Write` compares must be ASCII: the bindings find others different from themselves.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Protocol
+
+from csi_driver.model import ClusterEntry, Credentials, ImageAddress, ImageLayout
+
+
+class ObjectExists(Exception):
+    """An exclusive create found the object."""
+
+
+class ObjectMissing(Exception):
+    """The write names an object that does not exist."""
+
+
+class CompareFailed(Exception):
+    """A key does not hold what the write expected."""
+
+
+class ImageExists(Exception):
+    """The image's name is taken. It proves only that somebody began to make it."""
+
+
+class ImageMissing(Exception):
+    """No such image: by name, or by id in the trash."""
+
+
+class ImageBusy(Exception):
+    """A client watches the image, so that it cannot be removed; or another operation on it runs."""
+
+
+class ImageHasSnapshots(Exception):
+    """The image has snapshots, so that it cannot be removed."""
+
+
+class Create(Enum):
+    """What a `Write` does about the object's existence, before it compares."""
+
+    NO = auto()
+    ENSURE = auto()
+    EXCLUSIVE = auto()
+
+
+@dataclass(frozen=True)
+class Write:
+    """One atomic write operation on one object. All of it happens, or nothing.
+
+    compare: key -> value that it must hold; "" also stands for a key that is missing.
+    """
+
+    create: Create = Create.NO
+    compare: Mapping[str, str] = field(default_factory=dict)
+    put: Mapping[str, str] = field(default_factory=dict)
+    drop: Sequence[str] = ()
+    remove_object: bool = False
+
+
+class Leases(Protocol):
+    """Locks that end by themselves."""
+
+    def take_lease(self, name: str, seconds: int) -> bool:
+        """Take the object's lock for this connection and so long, or for so long again; false while another one has it."""
+
+    def end_lease(self, name: str) -> None:
+        """Give the lock back before its time; fine when it is no longer there."""
+
+
+class Objects(Protocol):
+    """Objects with omap keys in one pool and namespace."""
+
+    def apply(self, name: str, write: Write) -> None:
+        """Raises ObjectExists (exclusive create), ObjectMissing (compare or removal of what is not there), CompareFailed."""
+
+    def read(self, name: str) -> dict[str, str] | None:
+        """All keys of an object (however many), or None when it does not exist."""
+
+    def read_key(self, name: str, key: str) -> str | None:
+        """One key; None when the object or the key does not exist."""
+
+    def list_page(self, name: str, *, prefix: str, after: str, limit: int) -> list[tuple[str, str]]:
+        """Keys after `after`, in byte order. A short page is not the end, an empty one is. Missing object: empty."""
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """A client that has an image open for writing."""
+
+    address: str
+    client_id: int
+
+
+class SnapKind(Enum):
+    """RBD's snapshot namespaces; TRASH holds a removed snap that clones still need."""
+
+    USER = 0
+    GROUP = 1
+    TRASH = 2
+    MIRROR = 3
+
+
+@dataclass(frozen=True)
+class Snap:
+    """A snap of an image. created_at is in seconds since the epoch, by the cluster's clock, where it was asked for."""
+
+    snap_id: int
+    name: str
+    size_bytes: int
+    kind: SnapKind = SnapKind.USER
+    created_at: float = 0.0
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """What opening an image read-only tells. `has_parent`: of its head; a shrunk image's snaps may have one still."""
+
+    image_id: str
+    size_bytes: int
+    features: tuple[str, ...]
+    data_pool: str
+    snaps: tuple[Snap, ...]
+    has_parent: bool
+    watchers: tuple[Watcher, ...]
+
+
+@dataclass(frozen=True)
+class TrashEntry:
+    image_id: str
+    name: str
+
+
+@dataclass(frozen=True)
+class ParentSnap:
+    """The snap that an image was cloned of, as the image's header names it."""
+
+    pool_id: int
+    namespace: str
+    image_id: str
+    snap_id: int
+
+
+@dataclass(frozen=True)
+class CloneSource:
+    """A snap to be cloned: of an image by name, in a pool that may be another one than the clone's."""
+
+    pool: "Pool"
+    image: str
+    snap: str
+
+
+class Images(Protocol):
+    """RBD images of one pool and namespace."""
+
+    @property
+    def raw(self) -> object:
+        """The library's handle of the pool, for calls that concern two pools."""
+
+    def clone(self, source: CloneSource, name: str, layout: ImageLayout) -> None:
+        """Format 2 where the cluster allows it, else format 1 with the snap protected.
+
+        Raises ImageMissing (source image or snap), ImageExists, InvalidRequest.
+        """
+
+    def cut(self, image_id: str, snap: str, *, most: int) -> Snap:
+        """Makes a snap, in one open; one that is there already is it. Raises ImageMissing; NoSpace when `most` are there."""
+
+    def get_snap(self, name: str, snap: str) -> Snap:
+        """A user snap of an image by name. Raises ImageMissing when either is missing."""
+
+    def remove_snap(self, image_id: str, snap: str) -> None:
+        """Removes a snap, protected or cut short on its way to the trash namespace or not there at all; fine then.
+
+        Works on an image in the trash too. With clones of format 2 the snap moves to the trash namespace.
+        Raises ImageMissing, ImageBusy while clones of format 1 need it.
+        """
+
+    def is_watched(self, image_id: str) -> bool:
+        """Whether a client has the image open for writing; False for one that is not there."""
+
+    def drop_trashed_snaps(self, image_id: str) -> None:
+        """Removes the snaps in the trash namespace that no clone needs: whose removal was cut short. Raises ImageMissing."""
+
+    def snap_ids(self, image_id: str) -> tuple[int, ...]:
+        """Ids of all snaps of all kinds, without opening the image; none for an image that is not there."""
+
+    def shrink(self, name: str) -> None:
+        """To one byte: its data goes, its snaps keep theirs. Raises ImageMissing."""
+
+    def create(self, name: str, size_bytes: int, layout: ImageLayout) -> None:
+        """Raises ImageExists; InvalidRequest when librbd refuses the layout."""
+
+    def find_id(self, name: str) -> str | None:
+        """The image's internal id, without opening it."""
+
+    def inspect(self, name: str) -> ImageInfo:
+        """Opens read-only, which leaves no watch. Raises ImageMissing."""
+
+    def inspect_id(self, image_id: str) -> ImageInfo:
+        """As `inspect`, wherever the image is: in the trash too."""
+
+    def flatten(self, image_id: str, progress: Callable[[float], None]) -> None:
+        """Copies what the image still reads of its parent, and cuts it off; `progress` is told the part that is done.
+
+        Raises ImageMissing.
+        """
+
+    def grow(self, name: str, size_bytes: int) -> int:
+        """Grows to `size_bytes` unless it is as large already; the size afterwards. Raises ImageMissing. Never shrinks."""
+
+    def remove(self, name: str) -> None:
+        """For images never handed out. Raises ImageMissing, ImageBusy, ImageHasSnapshots."""
+
+    def set_metadata(self, image_id: str, metadata: Mapping[str, str]) -> None:
+        """Sets keys of the image's metadata without opening it. Raises ImageMissing."""
+
+    def get_metadata(self, name: str) -> dict[str, str]:
+        """All keys of the image's metadata. Raises ImageMissing."""
+
+    def move_to_trash(self, name: str) -> None:
+        """Does not refuse a watched image: look before. Raises ImageMissing."""
+
+    def purge(self, image_id: str) -> None:
+        """Removes an image from the trash, data and all. Raises ImageMissing, ImageBusy, ImageHasSnapshots."""
+
+    def list_trash(self) -> list[TrashEntry]: ...
+
+
+class Ancestry(Protocol):
+    """Chains of parents, without opening an image: those of this pool and namespace, and wherever their parents lie."""
+
+    def has_header(self, image_id: str) -> bool:
+        """Whether there is something of the image, be it that it cannot be opened."""
+
+    def find_parent(self, image_id: str) -> ParentSnap | None:
+        """None without a parent, and for an image that is gone."""
+
+    def has_snap(self, snap: ParentSnap) -> bool:
+        """Whether the snap is still there, of any kind."""
+
+    def count(self, image_id: str, snap_id: int | None = None) -> int:
+        """Ancestors of the image's head, or of one of its snaps."""
+
+    def drop_parent(self, image_id: str) -> None:
+        """Removes the link to a parent that is gone, with which the image cannot be opened. Raises ImageMissing.
+
+        Right only where a flatten has copied all data.
+        """
+
+
+class Pool(Protocol):
+    """One pool in one rados namespace, open for one operation."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def pool_id(self) -> int: ...
+    @property
+    def namespace(self) -> str: ...
+    @property
+    def objects(self) -> Objects: ...
+    @property
+    def leases(self) -> Leases: ...
+    @property
+    def images(self) -> Images: ...
+    @property
+    def ancestry(self) -> Ancestry: ...
+    @property
+    def cluster(self) -> "Cluster": ...
+
+
+class Cluster(Protocol):
+    """One connection to a cluster as one user."""
+
+    @property
+    def entry(self) -> ClusterEntry: ...
+    @property
+    def address(self) -> str:
+        """This connection's own address, as the blocklist wants it."""
+
+    @property
+    def user(self) -> str:
+        """The Ceph user of this connection."""
+
+    def pool(self, pool: str | int) -> AbstractContextManager[Pool]:
+        """By name or id, in the entry's namespace. Raises PoolMissing."""
+
+    def blocklist(self, address: str) -> None:
+        """Cuts another client off for a day and returns when this connection has the map that says so."""
+
+    def replace(self) -> None:
+        """Gives this connection up: later calls get a new one with another address."""
+
+    def image_address(self, pool: Pool, image: str) -> ImageAddress: ...
+
+
+class Clusters(Protocol):
+    """The clusters that the driver knows."""
+
+    def entry(self, cluster_id: str) -> ClusterEntry:
+        """Raises InvalidRequest with the ids that are known."""
+
+    def connect(
+        self, cluster_id: str, credentials: Credentials | None, purpose: str = ""
+    ) -> AbstractContextManager[Cluster]:
+        """The shared connection of this user for one purpose. Each purpose has another address, fenced for itself alone.
+
+        None: the entry's own credentials. Raises InvalidRequest without any.
+        """

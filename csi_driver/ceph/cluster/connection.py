@@ -1,0 +1,177 @@
+"""One connection to a cluster as one user, and the pools opened on it."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import rados
+import structlog
+
+from csi_driver.ceph.ancestry import HeaderAncestry
+from csi_driver.ceph.api import Ancestry, Cluster, Images, Leases, Pool
+from csi_driver.ceph.cluster.objects import RadosObjects
+from csi_driver.ceph.cluster.reach import check_key_form
+from csi_driver.ceph.errnos import RECONNECT, meaning_of
+from csi_driver.ceph.images import Place, RbdImages
+from csi_driver.errors import ClusterUnavailable, PoolMissing, Unauthenticated
+from csi_driver.model import ClusterEntry, Credentials, ImageAddress
+from csi_driver.tracing import step
+
+log = structlog.get_logger(__name__)
+
+BLOCKLIST_SECONDS = 24 * 3600
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Whole seconds after which librados gives up: on an operation of an OSD or monitor, and on connecting."""
+
+    operation_s: int = 15
+    connect_s: int = 5
+
+
+class Connection:
+    """`Cluster` over one librados handle."""
+
+    def __init__(self, entry: ClusterEntry, credentials: Credentials, timeouts: Timeouts) -> None:
+        check_key_form(credentials)
+        self.entry = entry
+        self.user = credentials.user
+        self.users = 0
+        self.is_given_up = False
+        self.ensured: set[tuple[int, str]] = set()
+        self._credentials = credentials
+        self._timeouts = timeouts
+        self._rados = rados.Rados(
+            rados_id=credentials.user,
+            conf={
+                "mon_host": ",".join(entry.monitors),
+                "key": credentials.key,
+                "rados_osd_op_timeout": str(timeouts.operation_s),
+                "rados_mon_op_timeout": str(timeouts.operation_s),
+                "client_mount_timeout": str(timeouts.connect_s),
+                # librados prints a key that it cannot parse, and much else, to stderr
+                "log_to_stderr": "false",
+                "err_to_stderr": "false",
+                "log_file": "",
+                "rbd_default_clone_format": "auto",
+            },
+        )
+        self._connect()
+        self.address = self._rados.get_addrs()
+        log.info("connected", cluster=entry.cluster_id, user=credentials.user, address=self.address)
+
+    def _connect(self) -> None:
+        who = f"cluster {self.entry.cluster_id!r} as user {self._credentials.user!r}"
+        try:
+            with step("cluster.connect", who):
+                self._rados.connect()
+        except rados.Error as error:
+            self._rados.shutdown()
+            if error.errno in (errno.EACCES, errno.EPERM):
+                raise Unauthenticated(f"{who}: user or key not accepted (secrets userID, userKey)") from error
+            if error.errno in (errno.EINVAL, errno.ENOENT):
+                raise ClusterUnavailable(
+                    f"{who}: a monitor's address cannot be read or resolved: {', '.join(self.entry.monitors)}"
+                ) from error
+            raise ClusterUnavailable(
+                f"{who}: no connection within {self._timeouts.connect_s} s to {', '.join(self.entry.monitors)}"
+            ) from error
+
+    @contextmanager
+    def pool(self, pool: str | int) -> Iterator["RadosPool"]:
+        with self.translated(f"open pool {pool!r}"):
+            try:
+                ioctx = self._rados.open_ioctx(pool) if isinstance(pool, str) else self._rados.open_ioctx2(pool)
+            except rados.Error as error:
+                if error.errno == errno.ENOENT:
+                    raise PoolMissing(f"cluster {self.entry.cluster_id!r} has no pool {pool!r}") from error
+                raise
+        try:
+            ioctx.set_namespace(self.entry.rados_namespace)
+            ioctx.set_osdmap_full_try()  # deletes must work on a full pool, and creates fail at once
+            if isinstance(pool, int):
+                ioctx.name = self.pool_name(pool)  # the binding would call the pool by its number
+            yield RadosPool(self, ioctx)
+        finally:
+            ioctx.close()
+
+    @contextmanager
+    def headers(self, pool_id: int, namespace: str) -> Iterator[RadosObjects]:
+        """The objects of a pool and namespace that need not be the entry's: an image's parent may lie anywhere."""
+        with self.translated(f"open pool {pool_id}"):
+            ioctx = self._rados.open_ioctx2(pool_id)
+        try:
+            ioctx.set_namespace(namespace)
+            yield RadosObjects(ioctx, self.translated, set())
+        finally:
+            ioctx.close()
+
+    def pool_name(self, pool_id: int) -> str:
+        """The name of a pool by id; empty when there is none."""
+        return self._rados.pool_reverse_lookup(pool_id) or "" if pool_id >= 0 else ""
+
+    def blocklist(self, address: str) -> None:
+        with step("cluster.blocklist", address), self.translated(f"blocklist {address}"):
+            self._rados.blocklist_add(address, BLOCKLIST_SECONDS)
+            self._rados.wait_for_latest_osdmap()
+        log.warning("fenced", address=address, cluster=self.entry.cluster_id)
+
+    def ask_monitor(self) -> None:
+        """One round trip to a monitor."""
+        with step("cluster.ask_monitor", self.entry.cluster_id), self.translated("ask a monitor for the OSD map"):
+            self._rados.wait_for_latest_osdmap()
+
+    def replace(self) -> None:
+        self.is_given_up = True
+
+    def image_address(self, pool: Pool, image: str) -> ImageAddress:
+        return ImageAddress(self.entry.monitors, self._credentials, pool.name, self.entry.rados_namespace, image)
+
+    @contextmanager
+    def translated(self, doing: str) -> Iterator[None]:
+        """Errors of librados and librbd that the caller does not expect, as the driver's own."""
+        try:
+            yield
+        except Exception as error:
+            number = getattr(error, "errno", None)
+            if number is None or isinstance(error, OSError):
+                raise
+            if number in RECONNECT:
+                self.replace()
+            raise meaning_of(error, f"{doing} as client.{self._credentials.user}") from error
+
+    def close(self) -> None:
+        self._rados.shutdown()
+
+
+@dataclass
+class RadosPool:
+    """`Pool` over one IoCtx."""
+
+    cluster: Connection
+    ioctx: rados.Ioctx
+    images: Images = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.objects = RadosObjects(self.ioctx, self.cluster.translated, self.cluster.ensured)
+        self.leases: Leases = self.objects
+        place = Place(self.ioctx, self.ioctx.name, self.namespace, self.cluster.pool_name)
+        self.ancestry: Ancestry = HeaderAncestry((self.pool_id, self.namespace), self.objects, self.cluster.headers)
+        self.images = RbdImages(place, self.objects, self.cluster.translated)
+
+    @property
+    def name(self) -> str:
+        return self.ioctx.name
+
+    @property
+    def pool_id(self) -> int:
+        return self.ioctx.get_pool_id()
+
+    @property
+    def namespace(self) -> str:
+        return self.cluster.entry.rados_namespace
+
+
+_: type[Cluster] = Connection

@@ -1,0 +1,166 @@
+"""Objects with omap keys, over one IoCtx."""
+
+import errno
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+
+import rados
+
+from csi_driver.ceph.api import CompareFailed, Create, ObjectExists, ObjectMissing, Write
+from csi_driver.tracing import step
+
+_PAGE = 1000  # an OSD returns at most 1,024 entries
+
+_LEASE = "lease"
+_MAY_RENEW = 1  # LIBRADOS_LOCK_FLAG_MAY_RENEW
+
+Translate = Callable[[str], AbstractContextManager[None]]
+
+
+class RadosObjects:
+    """`Objects` over one IoCtx."""
+
+    def __init__(self, ioctx: rados.Ioctx, translate: Translate, ensured: set[tuple[int, str]]) -> None:
+        """`ensured`: objects of this namespace, by pool id, that are known to exist; kept with the connection."""
+        self._ioctx = ioctx
+        self._translate = translate
+        self._ensured = ensured
+
+    def apply(self, name: str, write: Write) -> None:
+        with step("objects.apply", name), self._translate(f"write object {self._ioctx.name}/{name}"):
+            operation = self._ioctx.create_write_op()
+            try:
+                self._fill(operation, write)
+                self._ioctx.operate_write_op(operation, name)
+            except rados.Error as error:
+                _raise_expected(error, name)
+                raise
+            finally:
+                self._ioctx.release_write_op(operation)
+
+    def _fill(self, operation: rados.WriteOp, write: Write) -> None:
+        if write.create is Create.EXCLUSIVE:
+            operation.new(rados.LIBRADOS_CREATE_EXCLUSIVE)
+        elif write.create is Create.ENSURE:
+            operation.new(0)
+        for key, expected in write.compare.items():
+            operation.omap_cmp(key, str(expected))  # the bindings refuse subclasses of str
+        if write.put:
+            self._ioctx.set_omap(operation, tuple(write.put), tuple(write.put.values()))
+        if write.drop:
+            self._ioctx.remove_omap_keys(operation, tuple(write.drop))
+        if write.remove_object:
+            operation.remove()
+
+    def read(self, name: str) -> dict[str, str] | None:
+        keys: dict[str, str] = {}
+        after = ""
+        while True:
+            page = self._page(name, prefix="", after=after, limit=_PAGE)
+            if page is None:
+                return None
+            keys.update(page)
+            # own objects hold few keys: one page far below the OSD's limit is all of it
+            if len(page) < _PAGE // 2:
+                return keys
+            after = page[-1][0]
+
+    def read_key(self, name: str, key: str) -> str | None:
+        with step("objects.read_key", name), self._translate(f"read object {self._ioctx.name}/{name}"):
+            operation = self._ioctx.create_read_op()
+            try:
+                found, _ = self._ioctx.get_omap_vals_by_keys(operation, (key,))
+                self._ioctx.operate_read_op(operation, name)
+                return dict(_decoded(found)).get(key)
+            except rados.Error as error:
+                if error.errno == errno.ENOENT:
+                    return None
+                raise
+            finally:
+                self._ioctx.release_read_op(operation)
+
+    def read_data(self, name: str) -> bytes | None:
+        with step("objects.read_data", name), self._translate(f"read object {self._ioctx.name}/{name}"):
+            try:
+                return self._ioctx.read(name)
+            except rados.Error as error:
+                if error.errno == errno.ENOENT:
+                    return None
+                raise
+
+    def execute(self, name: str, cls: str, method: str, payload: bytes) -> None:
+        with (
+            step("objects.execute", name),
+            self._translate(f"{cls}.{method} on object {self._ioctx.name}/{name}"),
+        ):
+            operation = self._ioctx.create_write_op()
+            try:
+                operation.omap_cmp("csi.absent", "")  # holds for any object, and fails where there is none
+                operation.execute(cls, method, payload)
+                self._ioctx.operate_write_op(operation, name)
+            except rados.Error as error:
+                _raise_expected(error, name)
+                raise
+            finally:
+                self._ioctx.release_write_op(operation)
+
+    def ask(self, name: str, cls: str, method: str, payload: bytes) -> bytes | None:
+        with step("objects.ask", name), self._translate(f"{cls}.{method} of object {self._ioctx.name}/{name}"):
+            try:
+                return self._ioctx.execute(name, cls, method, payload)[1]
+            except rados.Error as error:
+                if error.errno == errno.ENOENT:
+                    return None
+                raise
+
+    def take_lease(self, name: str, seconds: int) -> bool:
+        with step("objects.take_lease", name), self._translate(f"lock object {self._ioctx.name}/{name}"):
+            try:
+                self._ioctx.lock_exclusive(name, _LEASE, _LEASE, "", seconds, _MAY_RENEW)
+            except rados.Error as error:
+                if error.errno == errno.EBUSY:
+                    return False
+                raise
+            return True
+
+    def end_lease(self, name: str) -> None:
+        with step("objects.end_lease", name), self._translate(f"unlock object {self._ioctx.name}/{name}"):
+            try:
+                self._ioctx.unlock(name, _LEASE, _LEASE)
+            except rados.Error as error:
+                if error.errno != errno.ENOENT:
+                    raise
+
+    def ensure(self, name: str) -> None:
+        place = (self._ioctx.get_pool_id(), name)
+        if place not in self._ensured:
+            self.apply(name, Write(create=Create.ENSURE))
+            self._ensured.add(place)
+
+    def list_page(self, name: str, *, prefix: str, after: str, limit: int) -> list[tuple[str, str]]:
+        return self._page(name, prefix=prefix, after=after, limit=limit) or []
+
+    def _page(self, name: str, *, prefix: str, after: str, limit: int) -> list[tuple[str, str]] | None:
+        with step("objects.read", name), self._translate(f"read object {self._ioctx.name}/{name}"):
+            operation = self._ioctx.create_read_op()
+            try:
+                found, _ = self._ioctx.get_omap_vals(operation, after, prefix, limit)
+                self._ioctx.operate_read_op(operation, name)
+                return _decoded(found)
+            except rados.Error as error:
+                if error.errno == errno.ENOENT:
+                    return None
+                raise
+            finally:
+                self._ioctx.release_read_op(operation)
+
+
+def _decoded(pairs: Iterator[tuple[str, bytes | None]]) -> list[tuple[str, str]]:
+    """The bindings give None for an empty value."""
+    return [(key, (value or b"").decode(errors="replace")) for key, value in pairs]
+
+
+def _raise_expected(error: rados.Error, name: str) -> None:
+    kinds = {errno.EEXIST: ObjectExists, errno.ENOENT: ObjectMissing, errno.ECANCELED: CompareFailed}
+    if kind := kinds.get(error.errno or 0):
+        raise kind(name) from error

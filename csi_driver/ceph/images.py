@@ -1,0 +1,355 @@
+"""RBD images: the only `import rbd`.
+
+librbd answers "image not found" for any ENOENT, also of a pool or snapshot, and for a half-made or half-removed image: it
+means that the image cannot be opened, not that nothing of it is there. Only the removing calls' ENOENT says "gone", and on
+a full pool not even theirs unless the object `rbd_trash` exists, which is therefore made before anything is removed.
+"""
+
+import errno
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC
+from typing import Protocol
+
+import rbd
+
+from csi_driver.ceph.api import (
+    CloneSource,
+    ImageBusy,
+    ImageExists,
+    ImageHasSnapshots,
+    ImageInfo,
+    ImageMissing,
+    ObjectMissing,
+    Snap,
+    SnapKind,
+    TrashEntry,
+    Watcher,
+)
+from csi_driver.errors import InvalidRequest, NoSpace
+from csi_driver.model import ImageLayout
+from csi_driver.tracing import step
+
+FEATURES = {
+    "layering": rbd.RBD_FEATURE_LAYERING,
+    "exclusive-lock": rbd.RBD_FEATURE_EXCLUSIVE_LOCK,
+    "object-map": rbd.RBD_FEATURE_OBJECT_MAP,
+    "fast-diff": rbd.RBD_FEATURE_FAST_DIFF,
+    "deep-flatten": rbd.RBD_FEATURE_DEEP_FLATTEN,
+    "journaling": rbd.RBD_FEATURE_JOURNALING,
+}
+_SHOWN = {**FEATURES, "striping": rbd.RBD_FEATURE_STRIPINGV2, "data-pool": rbd.RBD_FEATURE_DATA_POOL}
+
+Translate = Callable[[str], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True)
+class Place:
+    """The pool and namespace of the images: its handle for librbd, and its names for messages."""
+
+    ioctx: object
+    pool: str
+    namespace: str
+    pool_name: Callable[[int], str]
+
+
+class PlainObjects(Protocol):
+    """What is done to librbd's own objects past librbd, where it would need a whole open."""
+
+    def read_data(self, name: str) -> bytes | None:
+        """An object's data; None when there is no such object."""
+
+    def list_page(self, name: str, *, prefix: str, after: str, limit: int) -> list[tuple[str, str]]:
+        """Keys of an object, as `Objects.list_page`."""
+
+    def execute(self, name: str, cls: str, method: str, payload: bytes) -> None:
+        """A class call that writes. Raises ObjectMissing; never makes the object."""
+
+    def ensure(self, name: str) -> None:
+        """Make an empty object unless it is there."""
+
+
+class RbdImages:
+    """`Images` over one IoCtx."""
+
+    def __init__(self, place: Place, objects: PlainObjects, translate: Translate) -> None:
+        self._place = place
+        self._ioctx = place.ioctx
+        self._objects = objects
+        self._translate = translate
+        self._rbd = rbd.RBD()
+
+    def create(self, name: str, size_bytes: int, layout: ImageLayout) -> None:
+        with self._doing("images.create", name):
+            try:
+                self._rbd.create(
+                    self._ioctx,
+                    name,
+                    size_bytes,
+                    order=layout.object_size_bytes.bit_length() - 1,
+                    old_format=False,
+                    features=sum(FEATURES[feature] for feature in layout.features),
+                    stripe_unit=layout.stripe_unit_bytes,
+                    stripe_count=layout.stripe_count,
+                    data_pool=layout.data_pool or None,
+                )
+            except rbd.Error as error:
+                if error.errno in (errno.EINVAL, errno.EDOM):
+                    raise InvalidRequest(
+                        f"librbd refuses an image of {size_bytes} bytes as {layout}: {error}"
+                    ) from error
+                if error.errno == errno.ENOENT:  # of the name there is nothing yet: a place to put it is missing
+                    raise InvalidRequest(self._missing_place(layout)) from error
+                raise
+
+    def _missing_place(self, layout: ImageLayout) -> str:
+        namespace = self._place.namespace
+        missing = [f"dataPool {layout.data_pool!r}"] if layout.data_pool else []
+        if namespace:
+            missing.append(f"rados namespace {namespace!r} of pool {self._place.pool!r} (`rbd namespace create`)")
+        return f"cannot create an image: {' or '.join(missing) or 'part of the pool'} does not exist"
+
+    def find_id(self, name: str) -> str | None:
+        """From the object `rbd_id.<name>`: a length (u32) and the id (Ceph: cls_rbd, get_id)."""
+        raw = self._objects.read_data(f"rbd_id.{name}")
+        return (raw[4:].decode() or None) if raw else None
+
+    def inspect(self, name: str) -> ImageInfo:
+        with self._doing("images.inspect", name), rbd.Image(self._ioctx, name, read_only=True) as image:
+            return self._info(image)
+
+    def inspect_id(self, image_id: str) -> ImageInfo:
+        with (
+            self._doing("images.inspect", image_id),
+            rbd.Image(self._ioctx, image_id=image_id, read_only=True) as image,
+        ):
+            return self._info(image)
+
+    def _info(self, image: rbd.Image) -> ImageInfo:
+        features = image.features()
+        return ImageInfo(
+            image_id=image.id(),
+            size_bytes=image.size(),
+            features=tuple(shown for shown, bit in _SHOWN.items() if features & bit),
+            data_pool=self._place.pool_name(image.data_pool_id()) if features & rbd.RBD_FEATURE_DATA_POOL else "",
+            snaps=_snaps(image),
+            has_parent=_has_parent(image),
+            watchers=tuple(Watcher(one["addr"], one["id"]) for one in image.watchers_list()),
+        )
+
+    def clone(self, source: CloneSource, name: str, layout: ImageLayout) -> None:
+        with self._doing("images.clone", name):
+            try:
+                self._clone(source, name, layout)
+            except rbd.Error as error:
+                if error.errno == errno.ENOSYS:
+                    raise InvalidRequest(
+                        f"image {source.image} has not the feature layering and cannot be cloned"
+                    ) from error
+                if error.errno != errno.EINVAL:
+                    raise
+                # The cluster's oldest clients know clone format 1 alone, which needs a protected snap.
+                self._protect(source)
+                self._clone(source, name, layout)
+
+    def _clone(self, source: CloneSource, name: str, layout: ImageLayout) -> None:
+        self._rbd.clone(
+            source.pool.images.raw,
+            source.image,
+            source.snap,
+            self._ioctx,
+            name,
+            features=sum(FEATURES[feature] for feature in layout.features),
+            order=layout.object_size_bytes.bit_length() - 1,
+            stripe_unit=layout.stripe_unit_bytes,
+            stripe_count=layout.stripe_count,
+            data_pool=layout.data_pool or None,
+        )
+
+    def _protect(self, source: CloneSource) -> None:
+        with rbd.Image(source.pool.images.raw, source.image) as image:
+            if image.is_protected_snap(source.snap):
+                return
+            try:
+                image.protect_snap(source.snap)
+            except rbd.Error as error:
+                if error.errno != errno.EBUSY:  # protected by another copy in this moment
+                    raise
+
+    @property
+    def raw(self) -> object:
+        """The pool's handle, for librbd's calls that concern two pools."""
+        return self._ioctx
+
+    def cut(self, image_id: str, snap: str, *, most: int) -> Snap:
+        with self._doing("images.cut", f"{image_id}@{snap}"), rbd.Image(self._ioctx, image_id=image_id) as image:
+            present = {one.name for one in _snaps(image) if one.kind is SnapKind.USER}
+            if snap not in present:
+                if len(present) >= most:
+                    raise NoSpace(
+                        f"the volume has {len(present)} snapshots and at most {most} are allowed: delete some"
+                    )
+                image.create_snap(snap)
+            return _dated(image, snap)
+
+    def get_snap(self, name: str, snap: str) -> Snap:
+        with self._doing("images.get_snap", f"{name}@{snap}"), rbd.Image(self._ioctx, name, read_only=True) as image:
+            return _dated(image, snap)
+
+    def remove_snap(self, image_id: str, snap: str) -> None:
+        with (
+            self._doing("images.remove_snap", f"{image_id}@{snap}"),
+            rbd.Image(self._ioctx, image_id=image_id) as image,
+        ):
+            for one in _snaps(image):
+                if one.kind is SnapKind.USER and one.name == snap:
+                    if image.is_protected_snap(snap):
+                        image.unprotect_snap(snap)
+                    image.remove_snap(snap)
+                elif (
+                    one.kind is SnapKind.TRASH and image.snap_get_trash_namespace(one.snap_id)["original_name"] == snap
+                ):
+                    _remove_trashed_snap(image, one.snap_id)
+
+    def is_watched(self, image_id: str) -> bool:
+        try:
+            with (
+                self._doing("images.is_watched", image_id),
+                rbd.Image(self._ioctx, image_id=image_id, read_only=True) as image,
+            ):
+                return any(True for _ in image.watchers_list())
+        except ImageMissing:
+            return False
+
+    def drop_trashed_snaps(self, image_id: str) -> None:
+        with self._doing("images.drop_trashed_snaps", image_id), rbd.Image(self._ioctx, image_id=image_id) as image:
+            for one in _snaps(image):
+                if one.kind is SnapKind.TRASH:
+                    _remove_trashed_snap(image, one.snap_id)
+
+    def snap_ids(self, image_id: str) -> tuple[int, ...]:
+        """From the header's keys `snapshot_<id, 16 hex>` (Ceph: cls_rbd)."""
+        ids: list[int] = []
+        after = ""
+        while page := self._objects.list_page(f"rbd_header.{image_id}", prefix="snapshot_", after=after, limit=500):
+            ids += [int(key.removeprefix("snapshot_"), 16) for key, _ in page]
+            after = page[-1][0]
+        return tuple(ids)
+
+    def shrink(self, name: str) -> None:
+        """Not to 0: with fast-diff, `rbd du` of Ceph 16.2 aborts on such an image."""
+        with self._doing("images.shrink", name), rbd.Image(self._ioctx, name) as image:
+            image.resize(1)
+
+    def flatten(self, image_id: str, progress: Callable[[float], None]) -> None:
+        def told(done: int, whole: int) -> int:
+            progress(done / whole if whole else 1.0)
+            return 0
+
+        with self._doing("images.flatten", image_id), rbd.Image(self._ioctx, image_id=image_id) as image:
+            try:
+                image.flatten(on_progress=told)
+            except rbd.Error as error:
+                if error.errno != errno.EINVAL or _has_parent(image):  # EINVAL: it has no parent any more
+                    raise
+
+    def grow(self, name: str, size_bytes: int) -> int:
+        with self._doing("images.grow", name), rbd.Image(self._ioctx, name) as image:
+            present = image.size()
+            if present < size_bytes:
+                # the default of the bindings shrinks when another replica has grown the image in between
+                image.resize(size_bytes, allow_shrink=False)
+                present = size_bytes
+            return present
+
+    def remove(self, name: str) -> None:
+        self._ensure_trash()
+        with self._doing("images.remove", name):
+            self._rbd.remove(self._ioctx, name)
+
+    def set_metadata(self, image_id: str, metadata: Mapping[str, str]) -> None:
+        """One class call on the header, a tenth of an open (Ceph: cls_rbd, metadata_set: map of string to bytes)."""
+        payload = struct.pack("<I", len(metadata))
+        for text in (part for pair in metadata.items() for part in pair):
+            raw = text.encode()
+            payload += struct.pack("<I", len(raw)) + raw
+        with self._doing("images.set_metadata", image_id):
+            self._objects.execute(f"rbd_header.{image_id}", "rbd", "metadata_set", payload)
+
+    def get_metadata(self, name: str) -> dict[str, str]:
+        with self._doing("images.get_metadata", name), rbd.Image(self._ioctx, name, read_only=True) as image:
+            return dict(image.metadata_list())
+
+    def move_to_trash(self, name: str) -> None:
+        self._ensure_trash()
+        with self._doing("images.move_to_trash", name):
+            self._rbd.trash_move(self._ioctx, name, 0)
+
+    def purge(self, image_id: str) -> None:
+        self._ensure_trash()
+        with self._doing("images.purge", image_id):
+            self._rbd.trash_remove(self._ioctx, image_id)
+
+    def list_trash(self) -> list[TrashEntry]:
+        with self._doing("images.list_trash", "rbd_trash"):
+            return [TrashEntry(one["id"], one["name"]) for one in self._rbd.trash_list(self._ioctx)]
+
+    def _ensure_trash(self) -> None:
+        """Without this object a full pool answers "image not found" to every removal, the image being intact."""
+        self._objects.ensure("rbd_trash")
+
+    @contextmanager
+    def _doing(self, what: str, name: str) -> Iterator[None]:
+        """The step, its errors as those of ceph/api.py where every image call may raise them, else by the errno table."""
+        with step(what, name), self._translate(f"{what} {name}"):
+            try:
+                yield
+            except ObjectMissing as error:
+                raise ImageMissing(name) from error
+            except rbd.Error as error:
+                if kind := _EXPECTED.get(error.errno or 0):
+                    raise kind(name) from error
+                raise
+
+
+def _snaps(image: rbd.Image) -> tuple[Snap, ...]:
+    return tuple(Snap(one["id"], one["name"], one["size"], SnapKind(one["namespace"])) for one in image.list_snaps())
+
+
+def _dated(image: rbd.Image, snap: str) -> Snap:
+    """The user snap of that name with its time. Raises ImageMissing."""
+    for one in _snaps(image):
+        if one.name == snap and one.kind is SnapKind.USER:
+            created_at = image.get_snap_timestamp(one.snap_id).replace(tzinfo=UTC).timestamp()
+            return replace(one, created_at=created_at)
+    raise ImageMissing(f"snap {snap}")
+
+
+def _has_parent(image: rbd.Image) -> bool:
+    try:
+        image.parent_info()
+    except rbd.Error as error:
+        if error.errno == errno.ENOENT:
+            return False
+        raise
+    return True
+
+
+def _remove_trashed_snap(image: rbd.Image, snap_id: int) -> None:
+    """A snap whose removal was cut short stays in the trash namespace without clones; one with clones stays by right."""
+    try:
+        image.remove_snap_by_id(snap_id)
+    except rbd.Error as error:
+        if error.errno != errno.EBUSY:
+            raise
+
+
+_EXPECTED: dict[int, type[Exception]] = {
+    errno.ENOENT: ImageMissing,
+    errno.EEXIST: ImageExists,
+    errno.EBUSY: ImageBusy,
+    errno.ENOTEMPTY: ImageHasSnapshots,
+    errno.EMLINK: ImageBusy,  # still a member of a group
+}

@@ -1,0 +1,64 @@
+"""What volumes and snapshots leave in a pool: the images, the trash, the journal's objects and keys.
+
+Asked with Ceph's own tools, as the operator, so that it tells what is there and not what the driver believes.
+"""
+
+import time
+from dataclasses import dataclass
+
+from csi_driver.dev.layout import DevCeph
+from csi_driver.host.commands import run
+
+_TIMEOUT_S = 60.0
+
+# Objects that exist only while a volume, a snapshot or a group does. Others (directories, makers) may stay for ever.
+_OBJECTS_OF_VOLUMES = (
+    "csi.volume.",
+    "csi.snap.",
+    "rbd_data.",
+    "rbd_header.",
+    "rbd_id.",
+    "rbd_object_map.",
+)
+_DIRECTORIES = ("csi.volumes.", "csi.snaps.", "csi.groups.")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A pool, or a rados namespace of one."""
+
+    pool: str
+    rados_namespace: str = ""
+
+    def __str__(self) -> str:
+        return "/".join(part for part in (self.pool, self.rados_namespace) if part)
+
+
+def inventory(ceph: DevCeph, place: Place) -> frozenset[str]:
+    """One line for each image, trash entry, object and directory key."""
+    images = ceph.rbd("ls", str(place)).splitlines()
+    trashed = ceph.rbd("trash", "ls", "--all", str(place)).splitlines()
+    objects = _rados(ceph, place, "ls")
+    found = {f"image {name}" for name in images} | {f"trash {line}" for line in trashed}
+    found |= {f"object {name}" for name in objects if name.startswith(_OBJECTS_OF_VOLUMES)}
+    for name in objects:
+        if name.startswith(_DIRECTORIES):
+            found |= {
+                f"key {name} {key}"
+                for key in _rados(ceph, place, "listomapkeys", name)
+                if key.startswith(("csi.", "deleted."))
+            }
+    return frozenset(found)
+
+
+def leftovers(ceph: DevCeph, place: Place, *, wait_s: float = 60.0) -> frozenset[str]:
+    """The inventory of a pool that should be empty; given time, since the trash is emptied behind the answers."""
+    deadline = time.monotonic() + wait_s
+    while (found := inventory(ceph, place)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return found
+
+
+def _rados(ceph: DevCeph, place: Place, *command: str) -> list[str]:
+    where = ("-c", str(ceph.conf), "-p", place.pool, "-N", place.rados_namespace)
+    return run(("rados", *where, *command), timeout_s=_TIMEOUT_S).stdout.splitlines()

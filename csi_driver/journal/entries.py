@@ -1,0 +1,136 @@
+"""Entries of the journal as values: what O says of a volume or a snapshot, parsed from its keys and written to them."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from csi_driver.journal import layout
+from csi_driver.journal.layout import SNAPSHOTS, VOLUMES, State
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What volumes and snapshots have in common. `size_bytes` is 0 where it is not recorded.
+
+    `image_name` is the image that belongs to the entry: empty for a native snapshot, which is a snap on its source's.
+    """
+
+    uuid: str
+    state: State
+    request_name: str
+    image_name: str
+    image_id: str = ""
+    maker: str = ""
+    made_at: float = 0.0
+    size_bytes: int = 0
+    depth: int | None = None
+    publications: str = ""
+    journal_pool_id: int | None = None
+    is_unmade: bool = False
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it was, or may have been, handed out and not deleted since."""
+        return self.state in (State.COMPLETE, State.FOREIGN)
+
+    def own_keys(self) -> dict[str, str]:
+        """The keys with which the entry begins, but for those that every entry has."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class ClonedFrom:
+    """A snap of which an image was cloned. is_temporary: made for this clone alone, and removed with it."""
+
+    pool_id: int
+    image_id: str
+    snap_name: str
+    is_temporary: bool
+
+
+@dataclass(frozen=True)
+class VolumeEntry(Entry):
+    """A volume. `request` is None in an entry of ceph-csi."""
+
+    request: Mapping[str, Any] | None = None
+    owner: str = ""
+    cloned_from: ClonedFrom | None = None
+
+    @classmethod
+    def parse(cls, uuid: str, keys: Mapping[str, str]) -> Self:
+        """Raises ValueError on a state or number that no version of the driver writes."""
+        cloned_from = keys.get(layout.CLONED_FROM)
+        return cls(
+            **_common(uuid, keys, VOLUMES),
+            image_name=keys.get(layout.IMAGE_NAME) or VOLUMES.image_prefix + uuid,
+            request=json.loads(keys[layout.REQUEST]) if layout.REQUEST in keys else None,
+            owner=keys.get(layout.OWNER, ""),
+            cloned_from=ClonedFrom(**json.loads(cloned_from)) if cloned_from else None,
+        )
+
+    def own_keys(self) -> dict[str, str]:
+        keys = {layout.IMAGE_NAME: self.image_name, layout.REQUEST: json.dumps(self.request, sort_keys=True)}
+        if self.owner:
+            keys[layout.OWNER] = self.owner
+        if self.cloned_from:
+            keys[layout.CLONED_FROM] = json.dumps(asdict(self.cloned_from))
+        return keys
+
+
+@dataclass(frozen=True)
+class SnapshotEntry(Entry):
+    """A snapshot. Native: a snap of this name and id on the source's image. Else ceph-csi's: an image with one snap."""
+
+    source_handle: str = ""
+    source_image: str = ""
+    source_image_id: str = ""
+    snap_name: str = ""
+    snap_id: int = 0
+    created_at: float = 0.0
+
+    @property
+    def is_native(self) -> bool:
+        return bool(self.snap_name)
+
+    @classmethod
+    def parse(cls, uuid: str, keys: Mapping[str, str]) -> Self:
+        """Raises ValueError on a state or number that no version of the driver writes."""
+        snap_name = keys.get(layout.SNAP_NAME, "")
+        image_name = "" if snap_name else keys.get(layout.IMAGE_NAME) or SNAPSHOTS.image_prefix + uuid
+        return cls(
+            **_common(uuid, keys, SNAPSHOTS),
+            image_name=image_name,
+            source_handle=keys.get(layout.SOURCE_HANDLE, ""),
+            source_image=keys.get(layout.SOURCE_IMAGE, ""),
+            source_image_id=keys.get(layout.SOURCE_IMAGE_ID, ""),
+            snap_name=snap_name,
+            snap_id=int(keys.get(layout.SNAP_ID, "0")),
+            created_at=float(keys.get(layout.CREATED_AT, "0")),
+        )
+
+    def own_keys(self) -> dict[str, str]:
+        """Never `csi.imagename` of the source: ceph-csi would delete that image with the snapshot."""
+        return {
+            layout.SOURCE_HANDLE: self.source_handle,
+            layout.SOURCE_IMAGE: self.source_image,
+            layout.SOURCE_IMAGE_ID: self.source_image_id,
+            layout.SNAP_NAME: self.snap_name,
+        }
+
+
+def _common(uuid: str, keys: Mapping[str, str], kind: layout.Kind) -> dict[str, Any]:
+    journal_pool = keys.get(layout.JOURNAL_POOL, "")
+    return {
+        "uuid": uuid,
+        "state": State(keys.get(layout.STATE, "")),
+        "request_name": keys.get(kind.request_name, ""),
+        "image_id": keys.get(layout.IMAGE_ID, ""),
+        "maker": keys.get(layout.MAKER, ""),
+        "made_at": float(keys.get(layout.MADE_AT, "0")),
+        "size_bytes": int(keys.get(layout.SIZE, "0")),
+        "depth": int(keys[layout.DEPTH]) if layout.DEPTH in keys else None,
+        "publications": keys.get(layout.PUBLICATIONS, ""),
+        "journal_pool_id": int(journal_pool, 16) if journal_pool else None,
+        "is_unmade": layout.UNMADE in keys,
+    }

@@ -1,0 +1,238 @@
+"""The journal of one kind of entry in one pool: reading it, and the writes that move an entry from state to state.
+
+Every method is one write (or one read) and names its step `journal.…`, at which tests stop the process. What the writes
+mean together stands in the package's docstring. A write that lost against another process raises `Lost`: read again.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+from csi_driver.ceph.api import CompareFailed, Create, ObjectExists, ObjectMissing, Pool, Write
+from csi_driver.errors import Busy
+from csi_driver.journal import layout
+from csi_driver.journal.entries import Entry, SnapshotEntry, VolumeEntry
+from csi_driver.journal.layout import SNAPSHOTS, VOLUMES, Kind, State
+from csi_driver.tracing import step
+
+E = TypeVar("E", bound=Entry)
+
+
+class Lost(Busy):
+    """The entry was changed by another process since it was read."""
+
+
+@dataclass(frozen=True)
+class Reserved:
+    """What K says: the uuid of a name, and the pool of its image when that is another one."""
+
+    uuid: str
+    pool_id: int | None = None
+
+    @classmethod
+    def parse(cls, value: str) -> "Reserved":
+        pool, _, uuid = value.rpartition("/")
+        return cls(uuid, int(pool, 16) if pool else None)
+
+
+def volume_journal(pool: Pool, instance: str) -> "Journal[VolumeEntry]":
+    return Journal(pool, instance, VOLUMES, VolumeEntry.parse)
+
+
+def snapshot_journal(pool: Pool, instance: str) -> "Journal[SnapshotEntry]":
+    return Journal(pool, instance, SNAPSHOTS, SnapshotEntry.parse)
+
+
+class Journal(Generic[E]):
+    """The entries of one kind, in one pool and namespace."""
+
+    def __init__(self, pool: Pool, instance: str, kind: Kind, parse: Callable[[str, Mapping[str, str]], E]) -> None:
+        self._instance = instance
+        self._kind = kind
+        self._parse = parse
+        self._objects = pool.objects
+        self._directory = kind.directory(instance)
+
+    def in_pool(self, pool: Pool) -> "Journal[E]":
+        """The same driver instance's journal in another pool."""
+        return Journal(pool, self._instance, self._kind, self._parse)
+
+    # ── reading ──
+
+    def find(self, request_name: str) -> Reserved | None:
+        value = self._objects.read_key(self._directory, self._kind.name_key(request_name))
+        return Reserved.parse(value) if value else None
+
+    def load(self, uuid: str) -> E | None:
+        keys = self._objects.read(self._kind.object(uuid))
+        return None if keys is None else self._parse(uuid, keys)
+
+    def list_deleted(self, after: str, limit: int = 500) -> list[str]:
+        """Uuids of entries that wait to be cleared away, in order, after one uuid; empty at the end."""
+        page = self._objects.list_page(
+            self._directory,
+            prefix=layout.DELETED_PREFIX,
+            after=layout.deleted_key(after) if after else "",
+            limit=limit,
+        )
+        return [key.removeprefix(layout.DELETED_PREFIX) for key, _ in page]
+
+    # ── making ──
+
+    def claim(self, request_name: str, uuid: str) -> Reserved:
+        """Give the name this uuid unless it has one; the one it has then."""
+        key = self._kind.name_key(request_name)
+        with step("journal.claim", request_name):
+            try:
+                self._objects.apply(self._directory, Write(create=Create.ENSURE, compare={key: ""}, put={key: uuid}))
+            except CompareFailed:
+                winner = self.find(request_name)
+                if winner is None:
+                    raise Lost(f"{self._kind.noun} name {request_name!r} is being deleted by another process") from None
+                return winner
+            return Reserved(uuid)
+
+    def begin(self, entry: E) -> None:
+        """Write O exclusively. Raises Lost when it is there."""
+        keys = {
+            layout.STATE: State.MAKING,
+            layout.MAKER: entry.maker,
+            layout.MADE_AT: f"{time.time():.0f}",
+            layout.LAYOUT: layout.LAYOUT_VERSION,
+            self._kind.request_name: entry.request_name,
+            layout.SIZE: str(entry.size_bytes),
+            **entry.own_keys(),
+        }
+        if entry.depth is not None:
+            keys[layout.DEPTH] = str(entry.depth)
+        with step("journal.begin", entry.uuid):
+            try:
+                self._objects.apply(self._kind.object(entry.uuid), Write(create=Create.EXCLUSIVE, put=keys))
+            except ObjectExists:
+                raise Lost(f"{self._kind.noun} name {entry.request_name!r} is being made by another process") from None
+
+    def take_over(self, entry: E, maker: str) -> E:
+        """From a maker that was fenced; the entry afterwards. Also adopts an entry that ceph-csi never finished."""
+        now = round(time.time())
+        with step("journal.take_over", entry.uuid):
+            self._change(
+                entry,
+                put={layout.STATE: State.MAKING, layout.MAKER: maker, layout.MADE_AT: str(now)},
+                also={layout.MAKER: entry.maker},
+            )
+        return replace(entry, state=State.MAKING, maker=maker, made_at=now)
+
+    def complete(self, entry: E, put: Mapping[str, str]) -> None:
+        """`put`: what is known only now that it is made."""
+        with step("journal.complete", entry.uuid):
+            self._change(entry, put={layout.STATE: State.COMPLETE, **put}, also={layout.MAKER: entry.maker})
+
+    def await_flatten(self, entry: E, put: Mapping[str, str]) -> E:
+        """`put`: as with `complete`; the entry afterwards. The image is whole, so that no one takes it over any more."""
+        with step("journal.await_flatten", entry.uuid):
+            self._change(entry, put={layout.STATE: State.FLATTENING, **put}, also={layout.MAKER: entry.maker})
+        return self._parse(entry.uuid, self._objects.read(self._kind.object(entry.uuid)) or {})
+
+    def record_depth(self, entry: E, depth: int) -> None:
+        """By a flatten or a count. What waited for the first is complete with it."""
+        put = {layout.DEPTH: str(depth)}
+        if entry.state is State.FLATTENING:
+            put[layout.STATE] = State.COMPLETE
+        before = "" if entry.depth is None else str(entry.depth)
+        with step("journal.record_depth", entry.uuid):
+            self._change(entry, put=put, also={layout.DEPTH: before})
+
+    def record_size(self, entry: E, size_bytes: int) -> None:
+        with step("journal.record_size", entry.uuid):
+            self._change(entry, put={layout.SIZE: str(size_bytes)})
+
+    # ── ending ──
+
+    def mark_deleting(self, entry: E, *, image_id: str = "", unmade: bool = False) -> E:
+        """The mark that no create takes back; the entry afterwards."""
+        put: dict[str, str] = {layout.STATE: State.DELETING}
+        if image_id:
+            put[layout.IMAGE_ID] = image_id
+        if unmade:
+            put[layout.UNMADE] = "1"
+        with step("journal.mark_deleting", entry.uuid):
+            self._change(entry, put=put, also={layout.PUBLICATIONS: entry.publications, layout.MAKER: entry.maker})
+        return replace(entry, state=State.DELETING, image_id=image_id or entry.image_id, is_unmade=unmade)
+
+    def release_name(self, entry: E) -> None:
+        """Drop K if it still is this volume's, and put D, in one write."""
+        key, note = self._kind.name_key(entry.request_name), {layout.deleted_key(entry.uuid): entry.image_id}
+        with step("journal.release_name", entry.uuid):
+            try:
+                self._objects.apply(
+                    self._directory,
+                    Write(create=Create.ENSURE, compare={key: entry.uuid}, drop=(key,), put=note),
+                )
+            except CompareFailed:
+                self._objects.apply(self._directory, Write(create=Create.ENSURE, put=note))
+
+    def release_foreign_name(self, entry: E, image_pool_id: int) -> None:
+        """As ceph-csi keeps K when the journal's pool is not the image's: call it on the journal of that pool."""
+        key = self._kind.name_key(entry.request_name)
+        with step("journal.release_foreign_name", entry.uuid):
+            try:
+                self._objects.apply(
+                    self._directory, Write(compare={key: f"{image_pool_id:016x}/{entry.uuid}"}, drop=(key,))
+                )
+            except (CompareFailed, ObjectMissing):
+                return
+
+    def move(self, entry: E, state: State) -> E:
+        """From the entry's state to the next one of its end; the entry afterwards."""
+        with step(f"journal.mark_{state}", entry.uuid):
+            self._change(entry, put={layout.STATE: state})
+        return replace(entry, state=state)
+
+    def claim_purge(self, entry: E, maker: str) -> E:
+        """To `purging` by this process alone, from `trashed` or from another's claim; the entry afterwards."""
+        now = round(time.time())
+        with step("journal.mark_purging", entry.uuid):
+            self._change(
+                entry,
+                put={layout.STATE: State.PURGING, layout.MAKER: maker, layout.MADE_AT: str(now)},
+                also={layout.MAKER: entry.maker},
+            )
+        return replace(entry, state=State.PURGING, maker=maker, made_at=now)
+
+    def forget(self, uuid: str, expected: State) -> None:
+        """Remove O, then D. Fine when another process has done so."""
+        with step("journal.forget", uuid):
+            try:
+                self._objects.apply(
+                    self._kind.object(uuid), Write(compare={layout.STATE: expected}, remove_object=True)
+                )
+            except ObjectMissing:
+                pass
+            except CompareFailed as error:
+                raise Lost(f"the journal's entry of {self._kind.noun} {uuid} was changed by another process") from error
+        self.forget_deleted(uuid)
+
+    def forget_deleted(self, uuid: str) -> None:
+        with step("journal.forget_deleted", uuid):
+            self._objects.apply(self._directory, Write(create=Create.ENSURE, drop=(layout.deleted_key(uuid),)))
+
+    def drop_name(self, request_name: str, uuid: str) -> None:
+        """Drop K that points to an entry already released (after a write that came late)."""
+        key = self._kind.name_key(request_name)
+        with step("journal.drop_name", request_name):
+            try:
+                self._objects.apply(self._directory, Write(compare={key: uuid}, drop=(key,)))
+            except (CompareFailed, ObjectMissing):
+                return
+
+    def _change(
+        self, entry: E, *, put: Mapping[str, str], state: State | None = None, also: Mapping[str, str] | None = None
+    ) -> None:
+        compare = {layout.STATE: entry.state if state is None else state, **(also or {})}
+        try:
+            self._objects.apply(self._kind.object(entry.uuid), Write(compare=compare, put=put))
+        except (CompareFailed, ObjectMissing) as error:
+            raise Lost(
+                f"{self._kind.noun} {entry.uuid} was changed by another process just now; repeat the call"
+            ) from error

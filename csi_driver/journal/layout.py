@@ -1,0 +1,98 @@
+"""Names of objects and keys: the layout of existing Ceph CSI deployments, and the keys that this driver adds."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+# The keys that ceph-csi writes too.
+IMAGE_NAME = "csi.imagename"
+IMAGE_ID = "csi.imageid"
+OWNER = "csi.volume.owner"
+JOURNAL_POOL = "csi.journalpool"
+
+# Own keys of O.
+STATE = "state"
+MAKER = "maker"
+MADE_AT = "made_at"
+"""Seconds since the epoch at which `making` began, by the maker's clock: only for the grace time, which is politeness."""
+REQUEST = "request"
+"""The request as agreed on: JSON, ASCII."""
+SIZE = "size"
+"""Bytes of the image, by the last create or expand."""
+UNMADE = "unmade"
+"""Set with `deleting`: the image was never handed out, so that it is removed and needs no trash."""
+PUBLICATIONS = "publications"
+DEPTH = "depth"
+"""How many ancestors the image has, at most: a flatten makes it less."""
+CLONED_FROM = "cloned_from"
+"""Where the image was cloned from, as JSON: what an undo or a purge has to look after there."""
+SOURCE_HANDLE = "source"
+"""Of a snapshot: the volume's handle."""
+SOURCE_IMAGE = "csi.source"
+"""Of a snapshot: the source's image name. ceph-csi writes it too."""
+SOURCE_IMAGE_ID = "source_image_id"
+SNAP_NAME = "snap_name"
+"""Of a native snapshot: the snap's name on the source's image. An entry without it is ceph-csi's image per snapshot."""
+SNAP_ID = "snap_id"
+CREATED_AT = "created_at"
+"""Of a snapshot: the snap's own time, in seconds since the epoch."""
+LAYOUT = "layout"
+LAYOUT_VERSION = "1"
+
+
+class State(StrEnum):
+    """The states of O. FOREIGN is the missing key: an object that ceph-csi made."""
+
+    FOREIGN = ""
+    MAKING = "making"
+    FLATTENING = "flattening"
+    """A copy's image is whole, and too deep to be handed out: it waits for its flatten. No maker is needed any more."""
+    COMPLETE = "complete"
+    DELETING = "deleting"
+    TOMBSTONE = "tombstone"
+    SHRUNK = "shrunk"
+    TRASHED = "trashed"
+    PURGING = "purging"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of entry: how its directory, object and keys are called."""
+
+    noun: str
+    directory_prefix: str
+    object_prefix: str
+    request_name: str
+    image_prefix: str
+
+    def directory(self, instance: str) -> str:
+        return self.directory_prefix + instance
+
+    def object(self, uuid: str) -> str:
+        return self.object_prefix + uuid
+
+    def name_key(self, request_name: str) -> str:
+        """The directory's keys begin like the objects' names."""
+        return self.object_prefix + request_name
+
+
+VOLUMES = Kind("volume", "csi.volumes.", "csi.volume.", "csi.volname", "csi-vol-")
+SNAPSHOTS = Kind("snapshot", "csi.snaps.", "csi.snap.", "csi.snapname", "csi-snap-")
+
+
+def makers(instance: str) -> str:
+    return f"csi.makers.{instance}"
+
+
+def flatten_queue(instance: str) -> str:
+    return f"csi.flatten.{instance}"
+
+
+def flatten_worker(instance: str) -> str:
+    return f"csi.flatten_worker.{instance}"
+
+
+DELETED_PREFIX = "deleted."
+
+
+def deleted_key(uuid: str) -> str:
+    return DELETED_PREFIX + uuid

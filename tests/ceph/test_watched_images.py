@@ -1,0 +1,66 @@
+"""Images that another client has open: who it is, and what it keeps from happening."""
+
+import pytest
+
+from csi_driver.ceph.api import ImageBusy, Pool
+from csi_driver.dev.layout import DevCeph
+from csi_driver.model import ImageLayout
+from tests import image_data
+from tests.image_client import ImageClient
+
+MIB = 1 << 20
+LOCKED = ImageLayout(("layering", "exclusive-lock"))
+
+
+@pytest.fixture
+def made(pool: Pool, image: str) -> str:
+    pool.images.create(image, 8 * MIB, LOCKED)
+    return image
+
+
+def test_a_client_that_writes_is_told_by_its_address(ceph_dev: DevCeph, pool: Pool, made: str) -> None:
+    """And no longer once it has closed the image; looking leaves no watch of one's own."""
+    with ImageClient(ceph_dev, made) as client:
+        assert [watcher.address for watcher in pool.images.inspect(made).watchers] == [client.address]
+    assert pool.images.inspect(made).watchers == ()
+
+
+def test_a_client_that_only_reads_keeps_nothing_from_happening(ceph_dev: DevCeph, pool: Pool, made: str) -> None:
+    with image_data.opened(ceph_dev, made, read_only=True):
+        assert pool.images.inspect(made).watchers == ()
+        pool.images.remove(made)
+
+
+def test_a_watched_image_is_not_removed_and_stays_whole(ceph_dev: DevCeph, pool: Pool, made: str) -> None:
+    with ImageClient(ceph_dev, made):
+        with pytest.raises(ImageBusy):
+            pool.images.remove(made)
+        assert pool.images.inspect(made).size_bytes == 8 * MIB
+    assert image_data.read(ceph_dev, made, 4) == b"held"
+    pool.images.remove(made)
+
+
+def test_a_watched_image_goes_to_the_trash_and_is_purged_when_its_client_is_gone(
+    ceph_dev: DevCeph, pool: Pool, made: str
+) -> None:
+    image_id = pool.images.find_id(made)
+    assert image_id
+    with ImageClient(ceph_dev, made):
+        pool.images.move_to_trash(made)
+        with pytest.raises(ImageBusy):
+            pool.images.purge(image_id)
+        assert image_id in {entry.image_id for entry in pool.images.list_trash()}
+    pool.images.purge(image_id)
+    assert image_id not in {entry.image_id for entry in pool.images.list_trash()}
+
+
+def test_an_image_grows_and_is_snapped_under_its_client(ceph_dev: DevCeph, pool: Pool, made: str) -> None:
+    """The lock's holder does it for whoever asks."""
+    image_id = pool.images.find_id(made)
+    assert image_id
+    with ImageClient(ceph_dev, made) as client:
+        assert pool.images.grow(made, 16 * MIB) == 16 * MIB
+        assert pool.images.cut(image_id, "snap", most=1).size_bytes == 16 * MIB
+        info = pool.images.inspect(made)
+        assert info.size_bytes == 16 * MIB
+        assert [watcher.address for watcher in info.watchers] == [client.address]
