@@ -1,0 +1,89 @@
+"""What is done behind the answers to one volume or snapshot that was deleted: bringing its entry to the end.
+
+Every step may have been done before, by this process, a predecessor or another replica: the journal's compares and
+librbd's own answers let each end well.
+"""
+
+from csi_driver.ceph.api import ImageHasSnapshots, ImageMissing
+from csi_driver.errors import Busy
+from csi_driver.journal.entries import SnapshotEntry, VolumeEntry
+from csi_driver.journal.journal import E, Journal
+from csi_driver.journal.layout import State
+from csi_driver.locks import KeyedLocks
+from csi_driver.operations.deletion import finish_delete, finish_tombstone, remove_clone_snap
+from csi_driver.operations.site import Site, snapshot_lock, volume_lock
+from csi_driver.operations.snapshot_deletion import finish_snapshot_delete
+
+
+def clear_volume(site: Site, uuid: str, locks: KeyedLocks) -> bool:
+    """Bring one deleted volume to its end; False when it rests, held by its snapshots.
+
+    Raises ImageBusy, ImageHasSnapshots, DriverError when it must wait.
+    """
+    entry = site.journal.load(uuid)
+    if entry is not None and entry.state is State.DELETING:
+        with locks.hold(volume_lock(site.handle(uuid))):
+            finish_delete(site, entry)
+        entry = site.journal.load(uuid)
+    elif entry is not None and entry.state in (State.TOMBSTONE, State.SHRUNK):
+        if not finish_tombstone(site, entry):
+            _shrink(site, entry)
+        entry = site.journal.load(uuid)
+    if entry is None:
+        site.journal.forget_deleted(uuid)
+        return True
+    if entry.state in (State.TRASHED, State.PURGING) and site.flatten_queue.names_image(entry.image_id):
+        raise Busy(f"image {entry.image_name} waits for the end of a flatten, of its own or of a copy")
+    if entry.state in (State.TRASHED, State.PURGING):
+        _purge(site, _claim(site, site.journal, entry))
+        remove_clone_snap(site, entry)
+        site.journal.forget(entry.uuid, State.PURGING)
+        return True
+    return False
+
+
+def clear_snapshot(site: Site, uuid: str, locks: KeyedLocks) -> bool:
+    """Bring one deleted snapshot to its end. Raises as `clear_volume`."""
+    entry = site.snapshots.load(uuid)
+    if entry is not None and entry.state is State.DELETING:
+        with locks.hold(snapshot_lock(site.handle(uuid))):
+            finish_snapshot_delete(site, entry)
+        entry = site.snapshots.load(uuid)
+    if entry is None:
+        site.snapshots.forget_deleted(uuid)
+        return True
+    if entry.state in (State.TRASHED, State.PURGING):
+        _purge(site, _claim(site, site.snapshots, entry))
+        site.snapshots.forget(entry.uuid, State.PURGING)
+        return True
+    raise Busy(f"snapshot {uuid} waits for copies of it")
+
+
+def _shrink(site: Site, entry: VolumeEntry) -> None:
+    """The data of a tombstone's own, unless it has a parent: shrinking would first copy the parent's data up."""
+    if entry.state is State.SHRUNK or site.pool.images.inspect(entry.image_name).has_parent:
+        return
+    site.journal.move(entry, State.SHRUNK)
+    site.pool.images.shrink(entry.image_name)
+
+
+def _claim(site: Site, journal: Journal[E], entry: E) -> E:
+    """One process purges an image: of two at once, librbd 16.2 aborts the one that loses the image's lock. Raises Busy."""
+    if entry.state is State.PURGING and not site.makers.may_succeed(site.pool, entry.maker, made_at=entry.made_at):
+        raise Busy(f"image {entry.image_id} is being purged by another process at {entry.maker}")
+    if site.pool.images.is_watched(entry.image_id):
+        raise Busy(f"image {entry.image_id} is in the trash, and still open in another process")
+    return journal.claim_purge(entry, site.cluster.address)
+
+
+def _purge(site: Site, entry: VolumeEntry | SnapshotEntry) -> None:
+    images = site.pool.images
+    try:
+        try:
+            images.purge(entry.image_id)
+        except ImageHasSnapshots:
+            # Perhaps only some whose removal a crash cut short: librbd never comes back to them.
+            images.drop_trashed_snaps(entry.image_id)
+            images.purge(entry.image_id)
+    except ImageMissing:
+        pass  # purged before

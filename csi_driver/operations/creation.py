@@ -1,0 +1,329 @@
+"""CreateVolume: empty volumes, and copies of snapshots and volumes.
+
+`decide` says what has to be done, given what a crash or another process may have left; its rows are those of the table in
+the journal's docstring. `VolumeCreation` does it. Rolls forward: after the name is claimed, whatever fails leaves the
+entry for the next call; only a refusal that is final clears it away first.
+"""
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+
+import structlog
+
+from csi_driver.ceph.api import ImageExists, ImageMissing
+from csi_driver.errors import (
+    Busy,
+    ClusterUnavailable,
+    Conflict,
+    DriverError,
+    Inconsistent,
+    InvalidRequest,
+    PoolMissing,
+    Rejected,
+    StillWorking,
+)
+from csi_driver.journal import layout
+from csi_driver.journal.entries import ClonedFrom, VolumeEntry
+from csi_driver.journal.journal import Lost, Reserved
+from csi_driver.journal.layout import State
+from csi_driver.locks import KeyedLocks
+from csi_driver.model import Credentials, Volume, VolumeSpec
+from csi_driver.operations.agreement import agreed, difference
+from csi_driver.operations.deletion import finish_delete, remove_clone_snap, remove_unmade, undo
+from csi_driver.operations.depth import Plan, depth_if_shallow, enqueue, plan, with_depth
+from csi_driver.operations.flattener import Flattener
+from csi_driver.operations.origin import Origin, open_origin, source_lock
+from csi_driver.operations.site import PoolKey, Site, Sites
+
+log = structlog.get_logger(__name__)
+
+_ROUNDS = 8
+"""How often one call follows what other processes do to its name before it leaves that to a repeated call."""
+
+
+class Step(Enum):
+    """What a create does next."""
+
+    CLAIM = auto()  # nothing is there: give the name a uuid
+    BEGIN = auto()  # the name has a uuid, nothing more: write the entry
+    TAKE_OVER = auto()  # begun by a maker that is gone: fence it, clear its image away, make the image
+    FINISH_DELETE = auto()  # marked for deletion: finish that, then look again
+    DROP_NAME = auto()  # the entry has been released: the name is free
+    AWAIT_FLATTEN = auto()  # made, and too deep to be handed out yet
+    REUSE = auto()  # complete, and the same request
+
+
+def decide(spec: VolumeSpec, reserved: Reserved | None, entry: VolumeEntry | None) -> Step:
+    """Raises Conflict when the name is taken by a request that differs."""
+    if reserved is None:
+        return Step.CLAIM
+    if entry is None:
+        return Step.BEGIN
+    if entry.state is State.DELETING:
+        return Step.FINISH_DELETE
+    if entry.state in (State.TOMBSTONE, State.SHRUNK, State.TRASHED, State.PURGING):
+        return Step.DROP_NAME
+    if differs := difference(spec, entry):
+        raise Conflict(f"volume name {spec.name!r} is taken by another request: {differs}")
+    return {State.MAKING: Step.TAKE_OVER, State.FLATTENING: Step.AWAIT_FLATTEN}.get(entry.state, Step.REUSE)
+
+
+@dataclass(frozen=True)
+class Behind:
+    """What goes on behind the calls. `purge_soon` has a pool looked at."""
+
+    purge_soon: Callable[[PoolKey], None]
+    flattener: Flattener
+
+
+class VolumeCreation:
+    """Makes volumes."""
+
+    def __init__(self, sites: Sites, locks: KeyedLocks, behind: "Behind") -> None:
+        self._sites = sites
+        self._locks = locks
+        self._behind = behind
+
+    def create(self, spec: VolumeSpec, credentials: Credentials | None) -> Volume:
+        """Raises Conflict, InvalidRequest, NotFound (the source), OutOfRange, NoSpace, Inconsistent, or Unfinished."""
+        shared = [source_lock(spec.source)] if spec.source else []
+        key = PoolKey(spec.cluster_id, credentials, spec.pool)
+        try:
+            with (
+                self._sites.open(key, as_maker=True) as site,
+                self._locks.hold(site.name_lock(spec.name), shared=shared),
+            ):
+                return _Creation(site, spec, self._behind).run()
+        except PoolMissing as error:
+            raise InvalidRequest(f"parameter pool: {error}") from error
+
+
+class _Creation:
+    """One CreateVolume, its name held, and its source shared with other copies."""
+
+    def __init__(self, site: Site, spec: VolumeSpec, behind: "Behind") -> None:
+        self._site = site
+        self._spec = spec
+        self._journal = site.journal
+        self._behind = behind
+
+    def run(self) -> Volume:
+        new_uuid = str(uuid.uuid4())
+        for _ in range(_ROUNDS):
+            reserved = self._journal.find(self._spec.name)
+            try:
+                if volume := self._round(reserved, new_uuid):
+                    return volume
+            except Lost as lost:
+                log.info("following another process", reason=str(lost))
+        raise Busy(f"volume name {self._spec.name!r} is being worked on by other processes; repeat the call")
+
+    def _round(self, reserved: Reserved | None, new_uuid: str) -> Volume | None:
+        """None: look again."""
+        if reserved and reserved.pool_id not in (None, self._site.pool.pool_id):
+            raise Conflict(
+                f"volume name {self._spec.name!r} is taken by a volume in the pool with id {reserved.pool_id}"
+            )
+        entry = self._journal.load(reserved.uuid) if reserved else None
+        step = decide(self._spec, reserved, entry)
+        if entry is None or step is Step.TAKE_OVER:
+            with ExitStack() as stack:
+                try:
+                    origin = stack.enter_context(self._origin())
+                except Rejected:
+                    self._clear_begun(entry, reserved)
+                    raise
+                return self._bring_about(entry, origin, reserved.uuid if reserved else None, new_uuid)
+        if step is Step.REUSE:
+            return self._reuse(entry)
+        if step is Step.AWAIT_FLATTEN:
+            return self._await_flatten(entry)
+        if step is Step.FINISH_DELETE:
+            finish_delete(self._site, entry)
+        else:
+            self._journal.release_name(entry)
+        return None
+
+    @contextmanager
+    def _origin(self) -> Iterator[Origin | None]:
+        if self._spec.source is None:
+            yield None
+            return
+        with open_origin(self._site, self._spec.source) as origin:
+            origin.size_for(self._spec)  # refused before anything is written
+            yield with_depth(self._site, origin, self._spec.source, self._spec.flatten)
+
+    def _clear_begun(self, entry: VolumeEntry | None, reserved: Reserved | None) -> None:
+        """What an earlier call began, and can no longer be finished."""
+        if entry is not None:
+            self._site.fence(entry)
+            undo(self._site, entry)
+        elif reserved is not None:
+            self._journal.drop_name(self._spec.name, reserved.uuid)
+
+    def _bring_about(
+        self, entry: VolumeEntry | None, origin: Origin | None, reserved: str | None, new_uuid: str
+    ) -> Volume | None:
+        if entry is not None:
+            return self._take_over(entry, origin)
+        if reserved is None:
+            reserved = self._journal.claim(self._spec.name, new_uuid).uuid
+            if reserved != new_uuid:
+                return None
+        return self._begin(reserved, origin)
+
+    def _begin(self, new_uuid: str, origin: Origin | None) -> Volume | None:
+        spec = self._spec
+        entry = VolumeEntry(
+            uuid=new_uuid,
+            state=State.MAKING,
+            request_name=spec.name,
+            image_name=spec.image_prefix + new_uuid,
+            maker=self._site.cluster.address,
+            request=agreed(spec),
+            size_bytes=origin.size_for(spec) if origin else spec.size_bytes,
+            owner=spec.owner,
+            depth=origin.depth_of_copy if origin else 0,
+            cloned_from=origin.cloned_from(new_uuid) if origin else None,
+        )
+        try:
+            self._journal.begin(entry)
+        except Rejected:
+            self._journal.drop_name(spec.name, new_uuid)
+            raise
+        # Between claim and begin this process may have been paused for the whole life of a volume with this uuid.
+        if self._journal.find(spec.name) != Reserved(new_uuid):
+            undo(self._site, entry)
+            return None
+        return self._make(entry, origin)
+
+    def _take_over(self, entry: VolumeEntry, origin: Origin | None) -> Volume:
+        self._site.fence(entry)
+        taken = self._journal.take_over(entry, self._site.cluster.address)
+        remove_unmade(self._site, taken)
+        return self._make(taken, origin)
+
+    def _make(self, entry: VolumeEntry, origin: Origin | None) -> Volume:
+        """The image, and the entry `complete`."""
+        with self._settled(entry):
+            images = self._site.pool.images
+            size_bytes = entry.size_bytes or self._spec.size_bytes
+            if origin and entry.cloned_from:
+                self._clone(entry, origin, entry.cloned_from, size_bytes)
+            else:
+                images.create(entry.image_name, size_bytes, self._spec.layout)
+            image_id = images.find_id(entry.image_name)
+            if image_id is None:
+                raise ClusterUnavailable(f"image {entry.image_name} has no id right after it was made; repeat the call")
+            if self._spec.metadata:
+                images.set_metadata(image_id, self._spec.metadata)
+            depth = origin.depth_of_copy if origin else 0
+            made = {layout.IMAGE_ID: image_id, layout.SIZE: str(size_bytes), layout.DEPTH: str(depth)}
+            done = replace(entry, image_id=image_id, size_bytes=size_bytes, depth=depth)
+            if plan(self._spec.flatten, depth) is Plan.WAIT:
+                return self._await_flatten(self._journal.await_flatten(done, made))
+            self._journal.complete(entry, made)
+        return self._handed_out(done)
+
+    def _await_flatten(self, entry: VolumeEntry) -> Volume:
+        """The volume, if others have shortened its chain meanwhile. Raises StillWorking."""
+        depth = depth_if_shallow(self._site, entry, self._spec.flatten)
+        if depth is not None:
+            self._journal.record_depth(entry, depth)
+            return self._volume(entry)
+        self._have_flattened(entry, is_awaited=True)
+        raise StillWorking(
+            f"volume name {entry.request_name!r}: its image {entry.image_name} would have {entry.depth} ancestors and "
+            f"hardCloneDepth is {self._spec.flatten.hard_depth}, so that it is flattened before it is handed out: "
+            f"{self._behind.flattener.describe(entry.image_id)}; repeat the call"
+        )
+
+    def _handed_out(self, entry: VolumeEntry) -> Volume:
+        """Queued after the entry is complete; a crash in between is mended by the repeated call."""
+        if plan(self._spec.flatten, entry.depth or 0) is Plan.QUEUE:
+            self._have_flattened(entry, is_awaited=False)
+        return self._volume(entry)
+
+    def _have_flattened(self, entry: VolumeEntry, *, is_awaited: bool) -> None:
+        if enqueue(self._site, entry, is_awaited=is_awaited):
+            self._behind.flattener.look_at(replace(self._site.key, pool=self._site.pool.pool_id))
+
+    def _clone(self, entry: VolumeEntry, origin: Origin, cloned_from: ClonedFrom, size_bytes: int) -> None:
+        """One clone, grown; the snap that was cut for it goes to the trash namespace, or stays with format 1."""
+        images = self._site.pool.images
+        try:
+            images.clone(origin.clone_source(cloned_from), entry.image_name, self._spec.layout)
+        except ImageMissing as error:
+            with self._origin():  # NotFound, if it was deleted just now
+                raise ClusterUnavailable(f"the source {origin.handle} cannot be cloned: {error}") from error
+        if size_bytes > origin.size_bytes:
+            images.grow(entry.image_name, size_bytes)
+        if cloned_from.is_temporary:
+            remove_clone_snap(self._site, entry)
+            self._have_source_finished(origin)
+
+    def _have_source_finished(self, origin: Origin) -> None:
+        """A source that was deleted meanwhile was held by the snap alone, perhaps."""
+        with self._site.beside(origin.handle.pool_id) as there:
+            entry = there.journal.load(origin.handle.uuid)
+            if entry is not None and not entry.is_usable:
+                self._behind.purge_soon(replace(self._site.key, pool=origin.handle.pool_id))
+
+    @contextmanager
+    def _settled(self, entry: VolumeEntry) -> Iterator[None]:
+        """A refusal leaves nothing behind; everything else leaves the entry to be taken up by the next call."""
+        try:
+            yield
+        except Rejected as refusal:
+            try:
+                undo(self._site, entry)
+            except Exception as trouble:  # noqa: BLE001 - whatever it is, the refusal is no longer the whole truth
+                log.warning("a refused create could not be cleared away yet", volume=entry.uuid, reason=str(trouble))
+                raise ClusterUnavailable(f"{refusal}; clearing it away did not end: {trouble}") from refusal
+            raise
+        except ImageExists as error:
+            raise Inconsistent(
+                f"image {entry.image_name} exists, but the journal knows no maker of it; nothing was touched"
+            ) from error
+        except DriverError:
+            raise
+        except Exception as error:
+            log.exception("an unknown fault while making a volume", volume=entry.uuid)
+            raise ClusterUnavailable(f"volume name {entry.request_name!r} is not finished: {error!r}") from error
+
+    def _reuse(self, entry: VolumeEntry) -> Volume:
+        if entry.state is State.COMPLETE:
+            return self._handed_out(entry)
+        return self._reuse_foreign(entry)
+
+    def _reuse_foreign(self, entry: VolumeEntry) -> Volume:
+        """An entry of ceph-csi. Without an image id nobody finished it, or it is of an early release: the image tells."""
+        try:
+            info = self._site.pool.images.inspect(entry.image_name)
+        except ImageMissing:
+            if entry.image_id:
+                raise Inconsistent(
+                    f"volume {entry.uuid} is complete in the journal, but image {entry.image_name} is missing"
+                ) from None
+            self._journal.take_over(entry, self._site.cluster.address)
+            raise Lost(f"volume {entry.uuid} was never finished; it is made anew") from None
+        if not self._spec.capacity.holds(info.size_bytes):
+            raise Conflict(
+                f"volume name {self._spec.name!r} is taken: it has {info.size_bytes} bytes, "
+                f"asked for are at least {self._spec.capacity.required_bytes}"
+            )
+        return self._volume(entry, info.size_bytes)
+
+    def _volume(self, entry: VolumeEntry, size_bytes: int = 0) -> Volume:
+        context = {
+            **self._spec.context,
+            "pool": self._site.pool.name,
+            "journalPool": self._site.pool.name,
+            "imageName": entry.image_name,
+        }
+        if self._site.pool.namespace:
+            context["radosNamespace"] = self._site.pool.namespace
+        return Volume(str(self._site.handle(entry.uuid)), size_bytes or entry.size_bytes, context, self._spec.source)

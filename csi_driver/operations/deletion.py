@@ -1,0 +1,191 @@
+"""DeleteVolume, and the undoing of a create that is refused.
+
+A delete answers after a move to the trash; the data goes behind it (purge.py). What is marked `deleting` is finished by
+whoever meets it: the repeated delete, a create that wants the name, or the purge.
+"""
+
+import time
+from collections.abc import Callable
+
+from csi_driver.ceph.api import ImageBusy, ImageHasSnapshots, ImageInfo, ImageMissing, SnapKind
+from csi_driver.errors import Busy, Inconsistent, InUse, NotFound
+from csi_driver.ids import Handle
+from csi_driver.journal.entries import VolumeEntry
+from csi_driver.journal.layout import State
+from csi_driver.locks import KeyedLocks
+from csi_driver.model import Credentials
+from csi_driver.operations.site import PoolKey, Site, Sites, unopened, volume_lock
+from csi_driver.operations.tombstones import is_held_by_snaps, is_own_snap
+
+DEFAULT_PREFIX = "csi-vol-"
+
+_OWN_WORK_S = 3.0
+_LOOK_AGAIN_S = 0.05
+
+
+class VolumeDeletion:
+    """Deletes volumes. `purge_soon` has a pool's trash looked at behind the call."""
+
+    def __init__(self, sites: Sites, locks: KeyedLocks, purge_soon: Callable[[PoolKey], None]) -> None:
+        self._sites = sites
+        self._locks = locks
+        self._purge_soon = purge_soon
+
+    def delete(self, volume_id: str, credentials: Credentials | None) -> None:
+        """Fine when there is no such volume.
+
+        Raises InUse when a node or a client has it, or it has snapshots; Inconsistent; Unfinished.
+        """
+        handle = Handle.parse(volume_id)
+        if handle is None:
+            return
+        try:
+            with self._locks.hold(volume_lock(handle)), self._sites.open_of(handle, credentials, as_maker=True) as site:
+                entry = site.journal.load(handle.uuid)
+                if entry is None:
+                    _refuse_unexplained_image(site, handle)
+                    return
+                with self._locks.hold(site.name_lock(entry.request_name)):
+                    delete_entry(site, entry)
+        except NotFound:
+            return  # the pool is gone, and all that was in it
+        self._purge_soon(PoolKey(handle.cluster_id, credentials, handle.pool_id))
+
+
+def delete_entry(site: Site, entry: VolumeEntry) -> None:
+    """From any state to `tombstone`, `trashed` or nothing. The caller holds the volume and its name."""
+    if entry.state in (State.TOMBSTONE, State.SHRUNK, State.TRASHED, State.PURGING):
+        return
+    if entry.state is State.DELETING:
+        finish_delete(site, entry)
+    elif entry.state is State.MAKING:
+        site.fence(entry)
+        undo(site, entry)
+    elif entry.state is State.FLATTENING:  # never handed out, so that nobody can have it open but the flatten
+        finish_delete(site, site.journal.mark_deleting(entry))
+    else:
+        info = _look_until_at_rest(site, entry)
+        _refuse_foreign_snaps(site, entry, info)
+        finish_delete(site, site.journal.mark_deleting(entry, image_id=info.image_id))
+
+
+def undo(site: Site, entry: VolumeEntry) -> None:
+    """Clear away what was never handed out. The maker is this process, or fenced."""
+    finish_delete(site, site.journal.mark_deleting(entry, unmade=True))
+
+
+def finish_delete(site: Site, entry: VolumeEntry) -> None:
+    """From `deleting` on. Every step may have been done before."""
+    if entry.is_unmade:
+        remove_unmade(site, entry)
+        _release_name(site, entry)
+        site.journal.forget(entry.uuid, State.DELETING)
+    elif is_held_by_snaps(site, entry):
+        _release_name(site, entry)
+        site.journal.move(entry, State.TOMBSTONE)
+    else:
+        try:
+            site.pool.images.move_to_trash(entry.image_name)
+        except ImageMissing:
+            pass  # a move that was cut short ends with this answer
+        _release_name(site, entry)
+        site.journal.move(entry, State.TRASHED)
+
+
+def finish_tombstone(site: Site, entry: VolumeEntry) -> bool:
+    """Send a deleted volume whose last snapshot is gone to the trash; whether it was."""
+    if is_held_by_snaps(site, entry):
+        return False
+    finish_delete(site, site.journal.move(entry, State.DELETING))
+    return True
+
+
+def _release_name(site: Site, entry: VolumeEntry) -> None:
+    if entry.journal_pool_id not in (None, site.pool.pool_id):
+        with site.cluster.pool(entry.journal_pool_id) as journal_pool:
+            site.journal.in_pool(journal_pool).release_foreign_name(entry, site.pool.pool_id)
+    site.journal.release_name(entry)
+
+
+def remove_unmade(site: Site, entry: VolumeEntry) -> None:
+    """Remove an image that was never handed out, whole or half made, and the snap it was cloned from. Raises Busy.
+
+    The snap first: a clone that its parent does not list is half made, and goes with the snap or without it.
+    """
+    image_id = site.pool.images.find_id(entry.image_name)
+    if image_id and site.pool.images.is_watched(image_id):
+        raise Busy(f"image {entry.image_name} of an unfinished create is open in another process; repeat the call")
+    snap_is_gone = remove_clone_snap(site, entry)
+    try:
+        site.pool.images.remove(entry.image_name)
+    except ImageMissing:
+        pass
+    except (ImageBusy, ImageHasSnapshots) as error:
+        raise Busy(
+            f"image {entry.image_name} of an unfinished create cannot be removed yet ({type(error).__name__}); "
+            "repeat the call"
+        ) from error
+    if not snap_is_gone and not remove_clone_snap(site, entry):
+        raise Busy(f"the snap that image {entry.image_name} was cloned from is in use; repeat the call")
+
+
+def remove_clone_snap(site: Site, entry: VolumeEntry) -> bool:
+    """Remove the snap that was cut for this clone alone, if there is one; False while a clone of format 1 needs it."""
+    snap = entry.cloned_from
+    if snap is None or not snap.is_temporary:
+        return True
+    try:
+        with site.beside(snap.pool_id) as there:
+            there.pool.images.remove_snap(snap.image_id, snap.snap_name)
+    except (ImageMissing, NotFound):
+        pass
+    except ImageBusy:
+        return False
+    return True
+
+
+def _inspect(site: Site, entry: VolumeEntry) -> ImageInfo:
+    try:
+        return site.pool.images.inspect(entry.image_name)
+    except ImageMissing:
+        again = site.journal.load(entry.uuid)
+        if again != entry:
+            raise Busy(f"volume {entry.uuid} is being worked on by another process; repeat the call") from None
+        raise unopened(site, entry) from None
+
+
+def _look_until_at_rest(site: Site, entry: VolumeEntry) -> ImageInfo:
+    """The image once nothing of this driver's own works on it. Raises InUse for a client, Busy when that takes long.
+
+    The purge of a clone may be removing a snap of it: that ends in a moment, and is no reason to refuse. A flatten may
+    take hours, and need not be waited for: the trash takes its image, and it goes on to its end.
+    """
+    ends = time.monotonic() + _OWN_WORK_S
+    while (info := _inspect(site, entry)).watchers:
+        flattening = site.flatten_workers.addresses()
+        watchers = [watcher for watcher in info.watchers if watcher.address not in flattening]
+        if not watchers:
+            break
+        own = site.makers.addresses(site.pool)
+        clients = [watcher for watcher in watchers if watcher.address not in own]
+        if clients:
+            named = ", ".join(f"{one.address} (client.{one.client_id})" for one in clients)
+            raise InUse(f"image {entry.image_name} is in use: a client has it open at {named}; unmap it there first")
+        if time.monotonic() > ends:
+            raise Busy(f"image {entry.image_name} is being worked on by this driver at {watchers[0].address}")
+        time.sleep(_LOOK_AGAIN_S)
+    return info
+
+
+def _refuse_foreign_snaps(site: Site, entry: VolumeEntry, info: ImageInfo) -> None:
+    foreign = [snap for snap in info.snaps if snap.kind is not SnapKind.TRASH and not is_own_snap(site, info, snap)]
+    if foreign:
+        named = ", ".join(snap.name for snap in foreign[:5])
+        raise InUse(f"image {entry.image_name} has snapshots that this driver did not make: {named}; remove them first")
+
+
+def _refuse_unexplained_image(site: Site, handle: Handle) -> None:
+    if site.pool.images.find_id(DEFAULT_PREFIX + handle.uuid):
+        raise Inconsistent(
+            f"image {DEFAULT_PREFIX}{handle.uuid} exists, but no entry of the journal explains it; nothing was touched"
+        )

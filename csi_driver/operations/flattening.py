@@ -1,0 +1,141 @@
+"""One image of the flatten queue: what has to be done with it, and doing it.
+
+`decide` holds the rows that a crash can leave. A flatten cut short may leave an image that cannot be opened: its data is all
+there, and its parent's snap is gone. Only images with an entry in the queue are repaired, since a half-made clone looks
+the same; an entry is written only when its image is whole.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+
+import structlog
+
+from csi_driver.ceph.api import ImageInfo, ImageMissing
+from csi_driver.errors import Busy
+from csi_driver.journal.entries import VolumeEntry
+from csi_driver.journal.flatten_queue import QueueEntry
+from csi_driver.journal.journal import Lost
+from csi_driver.journal.layout import State
+from csi_driver.operations.site import Site
+
+log = structlog.get_logger(__name__)
+
+PATIENCE_S = 3600.0
+"""How long an image that a client has open is put off: its writer would become slower and stall for moments."""
+
+_ROUNDS = 4
+
+_LIVING = (State.COMPLETE, State.FLATTENING)
+_KEPT = (*_LIVING, State.DELETING, State.TOMBSTONE, State.SHRUNK, State.TRASHED)
+
+
+class Step(Enum):
+    """What is done next with an image of the queue."""
+
+    FLATTEN = auto()
+    FINISH = auto()  # flat: say so in its entry, and take it off the queue
+    REPAIR = auto()  # cut short: remove the link to the parent that is gone
+    DROP = auto()  # nothing to do any more: off the queue
+    PUT_OFF = auto()  # in use, or in a state that is not understood: later
+
+
+@dataclass(frozen=True)
+class Found:
+    """What stands there. state: of the image's volume; None when that is gone or has another image."""
+
+    state: State | None
+    has_header: bool
+    can_be_opened: bool
+    has_parent: bool
+    parent_is_there: bool
+    is_watched: bool
+    waited_s: float = 0.0
+
+
+def decide(found: Found) -> Step:
+    if found.state not in _KEPT or not found.has_header:
+        return Step.DROP
+    if not found.can_be_opened:
+        return Step.REPAIR if found.has_parent and not found.parent_is_there else Step.PUT_OFF
+    if found.state not in _LIVING:
+        return Step.DROP
+    if not found.has_parent:
+        return Step.FINISH
+    return Step.PUT_OFF if found.is_watched and found.waited_s < PATIENCE_S else Step.FLATTEN
+
+
+def work_at(site: Site, queued: QueueEntry, progress: Callable[[float], None]) -> bool:
+    """Bring one image to its end; False when it is put off. Raises DriverError, ImageBusy."""
+    for _ in range(_ROUNDS):
+        volume = _volume(site, queued)
+        step = decide(_look(site, queued, volume))
+        if step is Step.PUT_OFF:
+            return False
+        if step is Step.REPAIR:
+            log.warning("repairing an image whose flatten was cut short", image=queued.image_name)
+            site.pool.ancestry.drop_parent(queued.image_id)
+        elif step is Step.FLATTEN:
+            _flatten(site, queued, progress)
+        elif step is Step.DROP or _is_recorded(site, volume):
+            site.flatten_queue.remove(queued.image_id)
+            return True
+    raise Busy(f"image {queued.image_name} is changed again and again by other processes")
+
+
+def _flatten(site: Site, queued: QueueEntry, progress: Callable[[float], None]) -> None:
+    began = time.monotonic()
+    log.info("flatten begins", image=queued.image_name, pool=site.pool.name)
+    try:
+        site.pool.images.flatten(queued.image_id, progress)
+    except ImageMissing:
+        return  # looked at again
+    log.info("flatten ended", image=queued.image_name, pool=site.pool.name, s=round(time.monotonic() - began, 2))
+
+
+def _is_recorded(site: Site, volume: VolumeEntry | None) -> bool:
+    """The depth in the volume's entry; False when that was changed meanwhile."""
+    try:
+        if volume is not None:
+            site.journal.record_depth(volume, 0)
+    except Lost:
+        return False
+    return True
+
+
+def is_living(site: Site, queued: QueueEntry) -> bool:
+    """Whether the image's volume is not deleted."""
+    volume = _volume(site, queued)
+    return volume is not None and volume.state in _LIVING
+
+
+def _volume(site: Site, queued: QueueEntry) -> VolumeEntry | None:
+    volume = site.journal.load(queued.uuid)
+    return volume if volume is not None and volume.image_id == queued.image_id else None
+
+
+def _look(site: Site, queued: QueueEntry, volume: VolumeEntry | None) -> Found:
+    ancestry = site.pool.ancestry
+    try:
+        info: ImageInfo | None = site.pool.images.inspect_id(queued.image_id)
+    except ImageMissing:
+        info = None
+    parent = ancestry.find_parent(queued.image_id) if info is None else None
+    return Found(
+        state=volume.state if volume else None,
+        has_header=info is not None or ancestry.has_header(queued.image_id),
+        can_be_opened=info is not None,
+        has_parent=info.has_parent if info else parent is not None,
+        parent_is_there=parent is not None and ancestry.has_snap(parent),
+        is_watched=info is not None and _is_watched(site, info),
+        waited_s=time.time() - queued.queued_at,
+    )
+
+
+def _is_watched(site: Site, info: ImageInfo) -> bool:
+    """By a client that is none of the driver's connections."""
+    if not info.watchers:
+        return False
+    own = site.flatten_workers.addresses() | site.makers.addresses(site.pool)
+    return any(watcher.address not in own for watcher in info.watchers)

@@ -1,0 +1,82 @@
+"""The node half's operations as the Node service calls them: stage, publish, and the calls about a volume in use."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from csi_driver.errors import InUse, InvalidRequest, OutOfRange
+from csi_driver.host.api import Device, Machine, Usage
+from csi_driver.locks import KeyedLocks
+from csi_driver.model import CapacityRange
+from csi_driver.operations import mounters
+from csi_driver.operations.publishing import Publishing
+from csi_driver.operations.stage_record import Publication, StagePlace
+from csi_driver.operations.staged_volumes import StagedHere, StagedVolumes
+from csi_driver.operations.staging import Locator, StageRequest, Staging, volume_lock
+from csi_driver.tracing import step
+
+
+@dataclass(frozen=True)
+class GrowRequest:
+    """A NodeExpandVolume. The path is a target or the staging path; is_block None: the request does not say."""
+
+    volume_id: str
+    path: Path
+    capacity: CapacityRange
+    is_block: bool | None = None
+
+
+class NodeOperations:
+    """All state is in the mount table and beside the stages: a new object over the same machine goes on."""
+
+    def __init__(self, machine: Machine, locator: Locator, locks: KeyedLocks) -> None:
+        self._machine = machine
+        self._locks = locks
+        self._staged = StagedVolumes(machine.mounts)
+        self._staging = Staging(machine, locator, locks)
+        self._publishing = Publishing(machine, locks)
+
+    def stage(self, request: StageRequest) -> None:
+        self._staging.stage(request)
+
+    def unstage(self, place: StagePlace) -> None:
+        self._staging.unstage(place)
+
+    def publish(self, place: StagePlace, publication: Publication) -> None:
+        self._publishing.publish(place, publication)
+
+    def unpublish(self, volume_id: str, target: Path) -> None:
+        self._publishing.unpublish(volume_id, target)
+
+    def usage(self, volume_id: str, path: Path) -> Usage:
+        """Takes no lock and asks no daemon: it answers while other calls hang. Raises NotFound, DeviceTrouble."""
+        found = self._staged.find(volume_id, path)
+        if found.volume.is_block:
+            return Usage(total_bytes=self._machine.mounts.device_size_bytes(found.volume.number))
+        return self._machine.filesystems.usage(found.mount.target)
+
+    def grow(self, request: GrowRequest) -> int:
+        """Device and file system take over the image's size; that size. Raises NotFound, OutOfRange, InUse."""
+        with self._locks.hold(volume_lock(request.volume_id)):
+            found = self._staged.find(request.volume_id, request.path)
+            volume = found.volume
+            if request.is_block not in (None, volume.is_block):
+                raise InvalidRequest(f"volume_capability does not fit: volume {request.volume_id} is staged otherwise")
+            device = self._current_device(volume)
+            if not request.capacity.holds(device.size_bytes):
+                raise OutOfRange(
+                    f"volume {request.volume_id} has {device.size_bytes} bytes; at least {request.capacity.required_bytes} "
+                    f"and at most {request.capacity.limit_bytes or 'any number'} are asked for; the controller grows it first"
+                )
+            staged = self._staged.mount_at(volume.place.volume_path)
+            if staged and not volume.is_block and not staged.is_read_only:
+                with step("node.grow", request.volume_id):
+                    self._machine.filesystems.grow_mounted(device.path, staged.target, staged.fs_type)
+            return device.size_bytes
+
+    def _current_device(self, volume: StagedHere) -> Device:
+        attacher = mounters.by_name(self._machine.attachers, volume.record.attacher)
+        attachment = volume.record.attachment
+        device = attacher.find(attachment) if attachment.read_only else attacher.refresh_size(attachment)
+        if device is None or device.number != volume.number:
+            raise InUse(f"the device of volume {attachment.volume_id} is gone: unpublish, unstage and stage it again")
+        return device

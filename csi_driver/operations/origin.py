@@ -1,0 +1,127 @@
+"""Where a copy comes from: a snapshot, or a volume that is copied as it is now."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from csi_driver.ceph.api import CloneSource, ImageMissing, Pool
+from csi_driver.errors import Inconsistent, InvalidRequest, NotFound, OutOfRange, PoolMissing
+from csi_driver.ids import Handle
+from csi_driver.journal.entries import ClonedFrom, SnapshotEntry
+from csi_driver.model import SourceKind, VolumeSource, VolumeSpec
+from csi_driver.operations.site import Site, load_usable, parse_handle, snapshot_lock, volume_lock
+
+CLONE_PREFIX = "csi-clone-"
+"""Of the snap that is made on a volume for one clone of it, and removed with it."""
+
+MOST_SNAPS = 450
+"""On one image; the kernel client cannot map one with more than 510."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The image that a copy is cloned of. snap is empty for a volume: one is cut for the copy alone.
+
+    snap_id: likewise None. depth: of the image or its snap; None where nobody has counted.
+    """
+
+    handle: Handle
+    pool: Pool
+    image: str
+    image_id: str
+    snap: str
+    size_bytes: int
+    depth: int | None
+    snap_id: int | None = None
+
+    @property
+    def depth_of_copy(self) -> int:
+        """Where the depth is known: depth.with_depth sees to it."""
+        return (self.depth or 0) + 1
+
+    def cloned_from(self, new_uuid: str) -> ClonedFrom:
+        snap = self.snap or CLONE_PREFIX + new_uuid
+        return ClonedFrom(self.pool.pool_id, self.image_id, snap, is_temporary=not self.snap)
+
+    def clone_source(self, cloned_from: ClonedFrom) -> CloneSource:
+        """The snap to clone, cut now if it is this copy's own. Raises ImageMissing, NoSpace."""
+        if cloned_from.is_temporary:
+            self.pool.images.cut(self.image_id, cloned_from.snap_name, most=MOST_SNAPS)
+        return CloneSource(self.pool, self.image, cloned_from.snap_name)
+
+    def size_for(self, spec: VolumeSpec) -> int:
+        """Bytes of the copy. Raises OutOfRange when it would be smaller than its source."""
+        size_bytes = spec.size_bytes or self.size_bytes
+        if size_bytes < self.size_bytes:
+            raise OutOfRange(
+                f"capacity_range: {size_bytes} bytes are less than the {self.size_bytes} bytes of the source {self.handle}"
+            )
+        if spec.capacity.limit_bytes and size_bytes > spec.capacity.limit_bytes:
+            raise OutOfRange(
+                f"capacity_range.limit_bytes {spec.capacity.limit_bytes} is below the source's {size_bytes} bytes"
+            )
+        return size_bytes
+
+
+def source_lock(source: VolumeSource) -> str:
+    """The key that copies of one source share, and its deletion holds alone. Raises NotFound."""
+    handle = parse_handle(source.handle, source.kind)
+    return snapshot_lock(handle) if source.kind is SourceKind.SNAPSHOT else volume_lock(handle)
+
+
+@contextmanager
+def open_origin(site: Site, source: VolumeSource) -> Iterator[Origin]:
+    """Raises NotFound, InvalidRequest when it is in another cluster."""
+    handle = parse_handle(source.handle, source.kind)
+    if handle.cluster_id != site.key.cluster_id:
+        raise InvalidRequest(
+            f"volume_content_source {source.handle!r} is in cluster {handle.cluster_id!r}; "
+            f"a copy is made within one cluster, and the class names {site.key.cluster_id!r}"
+        )
+    with ExitStack() as stack:
+        try:
+            there = stack.enter_context(site.beside(handle.pool_id))
+        except PoolMissing as error:
+            raise NotFound(f"there is no {source.kind} {source.handle!r}: {error}") from error
+        yield _of_volume(there, handle) if source.kind is SourceKind.VOLUME else _of_snapshot(there, handle)
+
+
+def _of_volume(there: Site, handle: Handle) -> Origin:
+    entry = load_usable(there, handle)
+    image_id, size_bytes = entry.image_id, entry.size_bytes
+    if not image_id or not size_bytes:
+        image_id, size_bytes = _look(there.pool, entry.image_name)
+    return Origin(handle, there.pool, entry.image_name, image_id, "", size_bytes, entry.depth)
+
+
+def _of_snapshot(there: Site, handle: Handle) -> Origin:
+    entry = load_snapshot(there, handle)
+    if entry.is_native:
+        return Origin(
+            handle,
+            there.pool,
+            entry.source_image,
+            entry.source_image_id,
+            entry.snap_name,
+            entry.size_bytes,
+            entry.depth,
+            entry.snap_id,
+        )
+    image_id, size_bytes = _look(there.pool, entry.image_name)
+    return Origin(handle, there.pool, entry.image_name, image_id, entry.image_name, size_bytes, None)
+
+
+def load_snapshot(site: Site, handle: Handle) -> SnapshotEntry:
+    """The entry of a snapshot that exists. Raises NotFound."""
+    entry = site.snapshots.load(handle.uuid)
+    if entry is None or not entry.is_usable:
+        raise NotFound(f"there is no snapshot {str(handle)!r}")
+    return entry
+
+
+def _look(pool: Pool, image: str) -> tuple[str, int]:
+    try:
+        info = pool.images.inspect(image)
+    except ImageMissing:
+        raise Inconsistent(f"image {image} is complete in the journal, but cannot be opened") from None
+    return info.image_id, info.size_bytes

@@ -1,0 +1,102 @@
+"""Work behind the answers: one thread per pool while there is work, on the credentials of the call that found it.
+
+Started by what makes work, and by the first entry into a pool, which is how a restarted driver goes on where its
+predecessor stopped.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from csi_driver import tracing
+from csi_driver.errors import DriverError, NotFound
+from csi_driver.operations.site import PoolKey
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Swept:
+    """How many things were brought to their end, and how many wait for something."""
+
+    cleared: int = 0
+    waiting: int = 0
+
+    def __add__(self, other: "Swept") -> "Swept":
+        return Swept(self.cleared + other.cleared, self.waiting + other.waiting)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long until a pool with something left is looked at again, and how often without progress; 0: without end."""
+
+    retry_s: float
+    attempts: int = 0
+
+
+@dataclass
+class _Pool:
+    wanted: threading.Event = field(default_factory=threading.Event)
+
+
+class PoolTasks:
+    """Sweeps pools. `sweep` goes once through a pool, and ends early when `stopping` is set."""
+
+    def __init__(self, noun: str, sweep: Callable[[PoolKey], Swept], pace: Pace) -> None:
+        self._noun = noun
+        self._sweep = sweep
+        self._pace = pace
+        self._guard = threading.Lock()
+        self._pools: dict[PoolKey, _Pool] = {}
+        self.stopping = threading.Event()
+
+    def look_at(self, key: PoolKey) -> None:
+        """Have a pool looked through soon; returns at once."""
+        with self._guard:
+            if self.stopping.is_set():
+                return
+            if pool := self._pools.get(key):
+                pool.wanted.set()
+                return
+            pool = self._pools[key] = _Pool()
+            pool.wanted.set()
+            name = f"{self._noun}-{key.pool}"
+            threading.Thread(target=self._work, args=(key, pool), name=name, daemon=True).start()
+
+    def stop(self) -> None:
+        """End after what is being done now; the rest stands in Ceph."""
+        with self._guard:
+            self.stopping.set()
+            pools = list(self._pools.values())
+        for pool in pools:
+            pool.wanted.set()
+
+    def _work(self, key: PoolKey, pool: _Pool) -> None:
+        tracing.begin(tracing.Call(self._noun, subject=str(key.pool)))
+        attempts = 0
+        while not self.stopping.is_set():
+            pool.wanted.clear()
+            swept = self._sweep_safely(key)
+            with self._guard:
+                attempts = 0 if swept.cleared else attempts + 1
+                is_given_up = bool(self._pace.attempts) and attempts >= self._pace.attempts
+                # What was cleared may have been what something else waited or rested for: look through all of it again.
+                is_done = not swept.cleared and (not swept.waiting or is_given_up)
+                if is_done and not pool.wanted.is_set():
+                    del self._pools[key]
+                    return
+            if not swept.cleared:
+                pool.wanted.wait(self._pace.retry_s)
+
+    def _sweep_safely(self, key: PoolKey) -> Swept:
+        try:
+            return self._sweep(key)
+        except NotFound:
+            return Swept()  # the pool is gone
+        except DriverError as error:
+            log.warning(f"{self._noun} waits", pool=key.pool, cluster=key.cluster_id, reason=str(error))
+        except Exception:
+            log.exception(f"{self._noun} of a pool failed", pool=key.pool, cluster=key.cluster_id)
+        return Swept(waiting=1)

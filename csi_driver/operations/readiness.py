@@ -1,0 +1,59 @@
+"""Whether the driver can do its work: looked at in the background, so that Probe answers at once."""
+
+import threading
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from csi_driver.errors import DriverError, NotReady
+
+log = structlog.get_logger(__name__)
+
+_EAGER_S = 1.0
+_CALM_S = 30.0
+
+
+class Readiness:
+    """Ready when at least one cluster can be reached: one that cannot must not take the others' volumes down."""
+
+    def __init__(self, cluster_ids: Callable[[], Iterable[str]], check: Callable[[str], None]) -> None:
+        """`check` raises DriverError when a cluster cannot be reached."""
+        self._cluster_ids = cluster_ids
+        self._check = check
+        self._stopping = threading.Event()
+        self._guard = threading.Lock()
+        self._troubles: dict[str, str] | None = None
+        self._is_any_up = False
+
+    def start(self) -> None:
+        threading.Thread(target=self._watch, name="readiness", daemon=True).start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def is_ready(self) -> bool:
+        """False while nothing is known yet. Raises NotReady with each cluster's trouble when none can be reached."""
+        with self._guard:
+            if self._is_any_up:
+                return True
+            if not self._troubles:
+                return False
+            raise NotReady("no cluster can be reached: " + "; ".join(self._troubles.values()))
+
+    def _watch(self) -> None:
+        while not self._stopping.is_set():
+            troubles: dict[str, str] = {}
+            is_any_up = False
+            for cluster_id in self._cluster_ids():
+                try:
+                    self._check(cluster_id)
+                    is_any_up = True
+                except DriverError as error:
+                    troubles[cluster_id] = str(error)
+                    log.warning("cluster cannot be reached", cluster=cluster_id, reason=str(error))
+                except Exception as error:
+                    troubles[cluster_id] = f"cluster {cluster_id!r}: unknown fault {error!r}"
+                    log.exception("cluster cannot be looked at", cluster=cluster_id)
+            with self._guard:
+                self._troubles, self._is_any_up = troubles, is_any_up
+            self._stopping.wait(_CALM_S if is_any_up else _EAGER_S)

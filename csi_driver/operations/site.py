@@ -1,0 +1,151 @@
+"""Where an operation works: one pool of one cluster, entered as a maker, with its journal.
+
+Entering a pool for the first time writes this process's record there, fences its predecessor, and has what was left to be
+cleared away there looked through.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+
+from csi_driver.ceph.api import Cluster, Clusters, Pool
+from csi_driver.errors import ClusterUnavailable, DriverError, Inconsistent, NotFound
+from csi_driver.ids import Handle
+from csi_driver.journal.entries import Entry, SnapshotEntry, VolumeEntry
+from csi_driver.journal.flatten_queue import FlattenQueue, FlattenWorkers
+from csi_driver.journal.journal import Journal, snapshot_journal, volume_journal
+from csi_driver.journal.makers import Makers
+from csi_driver.model import Credentials
+
+
+@dataclass(frozen=True)
+class PoolKey:
+    """A pool as the driver reaches it: cluster entry, user and pool."""
+
+    cluster_id: str
+    credentials: Credentials | None
+    pool: str | int
+
+
+@dataclass(frozen=True)
+class Site:
+    """One open pool."""
+
+    key: PoolKey
+    cluster: Cluster
+    pool: Pool
+    journal: Journal[VolumeEntry]
+    snapshots: Journal[SnapshotEntry]
+    makers: Makers
+    instance: str
+
+    @property
+    def flatten_queue(self) -> FlattenQueue:
+        return FlattenQueue(self.pool, self.instance)
+
+    @property
+    def flatten_workers(self) -> FlattenWorkers:
+        return FlattenWorkers(self.pool, self.instance)
+
+    def handle(self, uuid: str) -> Handle:
+        return Handle(self.key.cluster_id, self.pool.pool_id, uuid)
+
+    def name_lock(self, request_name: str) -> str:
+        return f"volume name {request_name!r} of pool {self.pool.name!r} in cluster {self.key.cluster_id!r}"
+
+    def snapshot_name_lock(self, request_name: str) -> str:
+        return f"snapshot name {request_name!r} of pool {self.pool.name!r} in cluster {self.key.cluster_id!r}"
+
+    @contextmanager
+    def beside(self, pool_id: int) -> Iterator["Site"]:
+        """This cluster's other pool, or this one. Raises NotFound."""
+        if pool_id == self.pool.pool_id:
+            yield self
+            return
+        with self.cluster.pool(pool_id) as pool:
+            yield replace(
+                self,
+                key=replace(self.key, pool=pool_id),
+                pool=pool,
+                journal=volume_journal(pool, self.instance),
+                snapshots=snapshot_journal(pool, self.instance),
+            )
+
+    def fence(self, entry: Entry) -> None:
+        """Cut off the maker of an unfinished entry. Raises Busy within its grace time."""
+        self.makers.fence(self.pool, entry.maker, made_at=entry.made_at, subject=f"name {entry.request_name!r}")
+
+
+def volume_lock(handle: Handle) -> str:
+    return f"volume {handle}"
+
+
+def snapshot_lock(handle: Handle) -> str:
+    return f"snapshot {handle}"
+
+
+class Sites:
+    """Opens pools."""
+
+    def __init__(self, clusters: Clusters, makers: Makers, instance: str) -> None:
+        self._clusters = clusters
+        self._makers = makers
+        self._instance = instance
+        self.on_first_entry: Callable[[PoolKey], None] = lambda _key: None
+
+    @contextmanager
+    def open(self, key: PoolKey, *, as_maker: bool = False, purpose: str = "") -> Iterator[Site]:
+        """Raises NotFound when there is no such pool. `as_maker`: before volumes are made there.
+
+        `purpose`: on a connection of its own.
+        """
+        with (
+            self._clusters.connect(key.cluster_id, key.credentials, purpose) as cluster,
+            cluster.pool(key.pool) as pool,
+        ):
+            if as_maker:
+                _, is_first = self._makers.enter(pool)
+                if is_first:
+                    self.on_first_entry(PoolKey(key.cluster_id, key.credentials, pool.pool_id))
+            yield Site(
+                key,
+                cluster,
+                pool,
+                volume_journal(pool, self._instance),
+                snapshot_journal(pool, self._instance),
+                self._makers,
+                self._instance,
+            )
+
+    def open_of(
+        self, handle: Handle, credentials: Credentials | None, *, as_maker: bool = False
+    ) -> AbstractContextManager[Site]:
+        return self.open(PoolKey(handle.cluster_id, credentials, handle.pool_id), as_maker=as_maker)
+
+
+def parse_handle(identifier: str, noun: str = "volume") -> Handle:
+    """Raises NotFound: what does not parse is the id of nothing."""
+    handle = Handle.parse(identifier)
+    if handle is None:
+        raise NotFound(f"there is no {noun} {identifier!r}")
+    return handle
+
+
+def unopened(site: Site, entry: VolumeEntry) -> DriverError:
+    """Why an image cannot be opened that is complete in the journal."""
+    if entry.image_id and site.flatten_queue.names_image(entry.image_id):
+        return ClusterUnavailable(
+            f"image {entry.image_name} cannot be opened: its flatten was cut short and is taken up again; repeat the call"
+        )
+    return Inconsistent(
+        f"volume {entry.uuid} is complete in the journal, but its image {entry.image_name} cannot be opened; "
+        "nothing was touched"
+    )
+
+
+def load_usable(site: Site, handle: Handle) -> VolumeEntry:
+    """The entry of a volume that exists. Raises NotFound."""
+    entry = site.journal.load(handle.uuid)
+    if entry is None or not entry.is_usable:
+        raise NotFound(f"there is no volume {str(handle)!r}")
+    return entry

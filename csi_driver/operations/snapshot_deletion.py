@@ -1,0 +1,93 @@
+"""DeleteSnapshot.
+
+A native snapshot is a snap on its source's image: removed by the image's id, since the image may be in the trash by now.
+With clones of format 2 the snap moves to the trash namespace and goes with the last of them; with clones of format 1 it
+stays until they are gone, and the entry with it, while the name is free and the user is answered. A snapshot of ceph-csi
+is an image of its own, which goes the way of a volume's.
+"""
+
+from collections.abc import Callable
+
+from csi_driver.ceph.api import ImageBusy, ImageMissing
+from csi_driver.errors import NotFound
+from csi_driver.ids import Handle
+from csi_driver.journal.entries import SnapshotEntry
+from csi_driver.journal.layout import State
+from csi_driver.locks import KeyedLocks
+from csi_driver.model import Credentials
+from csi_driver.operations.site import PoolKey, Site, Sites, snapshot_lock
+
+
+class SnapshotDeletion:
+    """Deletes snapshots. `purge_soon` has a pool looked at behind the call."""
+
+    def __init__(self, sites: Sites, locks: KeyedLocks, purge_soon: Callable[[PoolKey], None]) -> None:
+        self._sites = sites
+        self._locks = locks
+        self._purge_soon = purge_soon
+
+    def delete(self, snapshot_id: str, credentials: Credentials | None) -> None:
+        """Fine when there is no such snapshot. Raises Busy while a copy of it is being made, Unfinished."""
+        handle = Handle.parse(snapshot_id)
+        if handle is None:
+            return
+        try:
+            with (
+                self._locks.hold(snapshot_lock(handle)),
+                self._sites.open_of(handle, credentials, as_maker=True) as site,
+            ):
+                entry = site.snapshots.load(handle.uuid)
+                if entry is None:
+                    return
+                with self._locks.hold(site.snapshot_name_lock(entry.request_name)):
+                    delete_snapshot_entry(site, entry)
+        except NotFound:
+            return  # the pool is gone, and all that was in it
+        self._purge_soon(PoolKey(handle.cluster_id, credentials, handle.pool_id))
+
+
+def delete_snapshot_entry(site: Site, entry: SnapshotEntry) -> None:
+    """From any state on. The caller holds the snapshot and its name."""
+    if entry.state in (State.TRASHED, State.PURGING):
+        return
+    if entry.state is State.MAKING:
+        site.fence(entry)
+    if entry.state is not State.DELETING:
+        image_id = "" if entry.is_native else (site.pool.images.find_id(entry.image_name) or "")
+        entry = site.snapshots.mark_deleting(entry, image_id=image_id, unmade=entry.state is State.MAKING)
+    finish_snapshot_delete(site, entry)
+
+
+def finish_snapshot_delete(site: Site, entry: SnapshotEntry) -> None:
+    """From `deleting` on. Every step may have been done before."""
+    if not entry.is_native:
+        _send_image_to_trash(site, entry)
+        return
+    # A flatten that is cut short is repaired best while the snap is there: the entry goes behind it, as with format 1.
+    is_named = site.flatten_queue.names_snap(entry.source_image_id, entry.snap_id)
+    is_gone = not is_named and _remove_snap(site, entry.source_image_id, entry.snap_name)
+    site.snapshots.release_name(entry)
+    if is_gone:
+        site.snapshots.forget(entry.uuid, State.DELETING)
+
+
+def _remove_snap(site: Site, image_id: str, snap: str) -> bool:
+    """False while clones of format 1 need it."""
+    try:
+        site.pool.images.remove_snap(image_id, snap)
+    except ImageMissing:
+        pass  # the image is gone, and its snaps with it
+    except ImageBusy:
+        return False
+    return True
+
+
+def _send_image_to_trash(site: Site, entry: SnapshotEntry) -> None:
+    if entry.image_id:
+        _remove_snap(site, entry.image_id, entry.image_name)
+    try:
+        site.pool.images.move_to_trash(entry.image_name)
+    except ImageMissing:
+        pass  # a move that was cut short ends with this answer
+    site.snapshots.release_name(entry)
+    site.snapshots.move(entry, State.TRASHED)

@@ -1,0 +1,247 @@
+"""NodeStageVolume and NodeUnstageVolume: from an image to a mounted file system or a bound block device, and back.
+
+Order of a stage, each step found done or finished by a repeated call: record, attach, (format, check, grow), mount. Order
+back: unmount, path, detach, record. A stage that ends in a final error takes back what it did; one that ends otherwise
+leaves its record, with which the next stage goes on or the next unstage clears away. See stage_record.py for what is
+persisted. The record's device name is for the reader: a device is used only when its attacher proves it is the image.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum, auto
+from typing import Protocol
+
+import structlog
+
+from csi_driver.errors import Conflict, DriverError, Inconsistent, InUse, Rejected
+from csi_driver.host.api import Attachment, Device, Machine, Mount, MountRefused
+from csi_driver.locks import KeyedLocks
+from csi_driver.model import Capability, Credentials, StagedVolume
+from csi_driver.operations import contents, mounters, stage_record
+from csi_driver.operations.contents import Treatment, Wish
+from csi_driver.operations.stage_record import StagePlace, StageRecord
+from csi_driver.operations.staged_volumes import StagedVolumes
+from csi_driver.operations.target_paths import make_target, refuse_links, remove_target
+from csi_driver.tracing import step
+
+log = structlog.get_logger(__name__)
+
+_ALWAYS_MOUNTED_WITH = {"ext4": ("_netdev",), "xfs": ("_netdev", "nouuid")}
+
+
+class Locator(Protocol):
+    """The way from a volume id to its image."""
+
+    def locate(self, volume_id: str, credentials: Credentials | None) -> StagedVolume:
+        """Raises NotFound, also for an id that does not parse."""
+
+
+@dataclass(frozen=True)
+class StageOptions:
+    """What a volume's parameters say about its stage. mounter None: the automatic choice; fs_type "": left open."""
+
+    mounter: str | None = None
+    try_other_mounters: bool = False
+    map_options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    unmap_options: str = ""
+    mkfs_options: tuple[str, ...] = ()
+    fs_type: str = ""
+
+
+@dataclass(frozen=True)
+class StageRequest:
+    """A NodeStageVolume."""
+
+    place: StagePlace
+    capability: Capability
+    credentials: Credentials | None
+    options: StageOptions = field(default_factory=StageOptions)
+
+
+class StageStep(Enum):
+    NOTHING = auto()  # staged, and its device is alive
+    BUILD = auto()  # nothing is there, or a stage with the same arguments stopped half way: begin or go on
+    REBUILD = auto()  # clear away first: half done with other arguments, or its device died or is another's
+
+
+def decide_stage(
+    wanted: Capability, record: StageRecord | None, mount: Mount | None, device: Device | None
+) -> StageStep:
+    """device: proven to be the record's image, else None. Raises Conflict (spec: ALREADY_EXISTS), InUse."""
+    if record is None:
+        if mount:
+            raise InUse(f"{mount.target} is a mount that no stage of this driver made")
+        return StageStep.BUILD
+    same = record.capability is None or record.capability == wanted
+    if not mount:
+        return StageStep.BUILD if same else StageStep.REBUILD
+    if not same:
+        raise Conflict(f"the volume is staged at {mount.target.parent} as {record.capability}, not as {wanted}")
+    return StageStep.NOTHING if device else StageStep.REBUILD
+
+
+class Staging:
+    """Stages and unstages volumes; one call per volume at a time."""
+
+    def __init__(self, machine: Machine, locator: Locator, locks: KeyedLocks) -> None:
+        self._machine = machine
+        self._locator = locator
+        self._locks = locks
+        self._staged = StagedVolumes(machine.mounts)
+
+    def stage(self, request: StageRequest) -> None:
+        place = request.place
+        with self._locks.hold(volume_lock(place.volume_id)):
+            refuse_links(place.volume_path)
+            record = stage_record.load(place)
+            mount = self._staged.mount_at(place.volume_path)
+            todo = decide_stage(request.capability, record, mount, self._device_of(record, mount))
+            if todo is StageStep.NOTHING:
+                return
+            volume = self._locator.locate(place.volume_id, request.credentials)
+            wish = request.options
+            attacher = mounters.choose(self._machine.attachers, wish.mounter, try_others=wish.try_other_mounters)
+            if record and (todo is StageStep.REBUILD or record.attacher != attacher.name):
+                log.warning(
+                    "a stage is cleared away before it is made anew", volume=place.volume_id, device=record.device
+                )
+                self._clear(place, record)
+                record = None
+            formatting = record.formatting if record else ""
+            planned = StageRecord(
+                _attachment(volume, request.capability),
+                attacher.name,
+                request.capability,
+                unmap_options=wish.unmap_options,
+                formatting=formatting,
+            )
+            self._refuse_second_stage(planned, place)
+            self._build_or_take_back(request, planned, volume)
+
+    def unstage(self, place: StagePlace) -> None:
+        with self._locks.hold(volume_lock(place.volume_id)):
+            refuse_links(place.volume_path)
+            record = stage_record.load(place)
+            mount = self._staged.mount_at(place.volume_path)
+            if record is None:
+                if mount:
+                    raise InUse(f"{mount.target} is a mount that no stage of this driver made")
+                return
+            if mount:
+                number = self._machine.mounts.block_number(mount)
+                if published := self._staged.publications(place, number):
+                    raise InUse(f"volume {place.volume_id} is still published at {', '.join(map(str, published))}")
+            self._clear(place, record)
+
+    def _device_of(self, record: StageRecord | None, mount: Mount | None) -> Device | None:
+        """The device of a mounted stage, if it is alive, this image's, and what is mounted."""
+        if not record or not mount:
+            return None
+        attacher = mounters.by_name(self._machine.attachers, record.attacher)
+        device = attacher.find(record.attachment)
+        return device if device and device.number == self._machine.mounts.block_number(mount) else None
+
+    def _refuse_second_stage(self, planned: StageRecord, place: StagePlace) -> None:
+        """One volume has one staging path on a node (CSI, NodeStageVolumeRequest): two could not be taken back singly."""
+        attacher = mounters.by_name(self._machine.attachers, planned.attacher)
+        device = attacher.find(planned.attachment)
+        for owner in self._staged.owners(device.number) if device else ():
+            if owner.place.volume_id == place.volume_id and owner.place != place:
+                raise InUse(f"volume {place.volume_id} is staged at {owner.place.path} already: unstage it there first")
+
+    def _build_or_take_back(self, request: StageRequest, record: StageRecord, volume: StagedVolume) -> None:
+        try:
+            self._build(request, record, volume)
+        except (Rejected, Inconsistent):
+            try:
+                self._clear(request.place, record)
+            except DriverError as second:
+                log.warning(
+                    "a failed stage could not be taken back", volume=record.attachment.volume_id, reason=str(second)
+                )
+            raise
+
+    def _build(self, request: StageRequest, record: StageRecord, volume: StagedVolume) -> None:
+        place = request.place
+        place.path.mkdir(mode=0o750, parents=True, exist_ok=True)
+        with step("node.record", place.volume_id):
+            stage_record.save(place, record)
+        attacher = mounters.by_name(self._machine.attachers, record.attacher)
+        with step("node.attach", place.volume_id):
+            options = request.options.map_options.get(attacher.name, ())
+            device = attacher.attach(record.attachment, volume.address, options)
+        with step("node.record_device", place.volume_id):
+            record = replace(record, device=str(device.path))
+            stage_record.save(place, record)
+        if request.capability.is_block:
+            make_target(place.volume_path, is_file=True)
+            with step("node.bind", place.volume_id):
+                self._machine.mounts.bind(device.path, place.volume_path, read_only=False)
+        else:
+            self._mount(request, record, device)
+
+    def _mount(self, request: StageRequest, record: StageRecord, device: Device) -> None:
+        place, wish, read_only = request.place, request.options, record.attachment.read_only
+        wanted = Wish(request.capability.fs_type or wish.fs_type, read_only, record.formatting == self._machine.boot_id)
+        mounted = next((mount for mount in self._machine.mounts.table() if mount.device == device.number), None)
+        fs_type = mounted.fs_type if mounted else self._prepare(request, record, device, wanted)
+        make_target(place.volume_path, is_file=False)
+        options = [*_ALWAYS_MOUNTED_WITH[fs_type], *request.capability.mount_flags, *(["ro"] if read_only else [])]
+        try:
+            with step("node.mount", place.volume_id):
+                self._machine.mounts.mount(device.path, place.volume_path, fs_type, options)
+        except MountRefused as refused:
+            raise InUse(self._why_refused(record, device, fs_type, str(refused))) from refused
+        if fs_type == "xfs" and "ro" not in options:
+            self._machine.filesystems.grow_mounted(device.path, place.volume_path, fs_type)
+
+    def _prepare(self, request: StageRequest, record: StageRecord, device: Device, wish: Wish) -> str:
+        """A file system that is ready to be mounted; its type. Persists that a format has begun, and that it ended."""
+        filesystems, place = self._machine.filesystems, request.place
+        treatment, fs_type = contents.decide(filesystems.identify(device.path), wish)
+        if treatment is Treatment.MOUNT:
+            if not wish.read_only:
+                with step("node.check", place.volume_id):
+                    filesystems.check(device.path, fs_type)
+                    filesystems.grow_unmounted(device.path, fs_type)
+            return fs_type
+        stage_record.save(place, replace(record, formatting=self._machine.boot_id))
+        with step("node.format", place.volume_id):
+            overwrite = treatment is Treatment.FORMAT_OVER
+            filesystems.format(device.path, fs_type, request.options.mkfs_options, overwrite=overwrite)
+        stage_record.save(place, replace(record, formatting=""))
+        return fs_type
+
+    def _why_refused(self, record: StageRecord, device: Device, fs_type: str, said: str) -> str:
+        why = self._machine.filesystems.explain_refused_mount(device.path, fs_type)
+        if record.attachment.read_only:
+            why = f"{why}; it may need its journal replayed, which a read-only device does not allow".lstrip("; ")
+        volume = record.attachment.volume_id
+        return f"the {fs_type} file system of volume {volume} cannot be mounted: {said}{'; ' if why else ''}{why}"
+
+    def _clear(self, place: StagePlace, record: StageRecord) -> None:
+        """Nothing of the stage is left. The record goes last: until then a repeated call finds what remains."""
+        attacher = mounters.by_name(self._machine.attachers, record.attacher)
+        with step("node.unmount", place.volume_id):
+            self._machine.mounts.unmount(place.volume_path)
+            remove_target(place.volume_path)
+        with step("node.detach", place.volume_id):
+            options = mounters.parse_options("unmapOptions", record.unmap_options).get(attacher.name, ())
+            attacher.detach(record.attachment, options)
+        with step("node.forget", place.volume_id):
+            stage_record.remove(place)
+
+
+def volume_lock(volume_id: str) -> str:
+    return f"volume {volume_id} on this node"
+
+
+def _attachment(volume: StagedVolume, capability: Capability) -> Attachment:
+    address = volume.address
+    return Attachment(
+        volume_id=volume.handle,
+        pool=address.pool,
+        rados_namespace=address.rados_namespace,
+        image=address.image,
+        read_only=capability.mode.is_read_only,
+    )

@@ -1,0 +1,34 @@
+"""Volumes that were deleted while snapshots of them live, and the snapshots that hold them.
+
+Such an image keeps its name, so that its snapshots can still be restored. With the last of them it goes to the trash, by
+whoever sees that: the DeleteSnapshot, a CreateSnapshot that undid its cut, or the purge.
+"""
+
+from csi_driver.ceph.api import ImageInfo, ImageMissing, Snap, SnapKind
+from csi_driver.journal.entries import VolumeEntry
+from csi_driver.operations.origin import CLONE_PREFIX
+from csi_driver.operations.site import Site
+
+_UUID_LENGTH = 36
+_HOLDING = (SnapKind.USER, SnapKind.GROUP)
+
+
+def is_own_snap(site: Site, info: ImageInfo, snap: Snap) -> bool:
+    """Whether the journal knows the snap: a snapshot's, or the one that a clone of the volume is made from."""
+    if snap.kind is not SnapKind.USER:
+        return False
+    if snap.name.startswith(CLONE_PREFIX):
+        return True
+    entry = site.snapshots.load(snap.name[-_UUID_LENGTH:])
+    return entry is not None and entry.source_image_id == info.image_id and entry.snap_name == snap.name
+
+
+def is_held_by_snaps(site: Site, entry: VolumeEntry) -> bool:
+    """Whether snaps other than trashed ones are there. Looked at after the mark: a cut looks at the mark after itself."""
+    if not site.pool.images.snap_ids(entry.image_id):
+        return False
+    try:
+        info = site.pool.images.inspect(entry.image_name)
+    except ImageMissing:
+        return False
+    return any(snap.kind in _HOLDING for snap in info.snaps)
