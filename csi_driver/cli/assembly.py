@@ -1,0 +1,117 @@
+"""The driver's real parts, put together: the only place that chooses them."""
+
+import socket
+from importlib.metadata import version
+from pathlib import Path
+
+from csi_driver.ceph.cluster import RadosClusters, Timeouts
+from csi_driver.config import ClustersFile, ServeConfig
+from csi_driver.host.api import Machine
+from csi_driver.host.filesystems import LocalFilesystems
+from csi_driver.host.fuse import FuseAttacher
+from csi_driver.host.mounts import LocalMounts
+from csi_driver.journal.makers import Makers
+from csi_driver.locks import KeyedLocks
+from csi_driver.operations.creation import Behind, VolumeCreation
+from csi_driver.operations.deletion import VolumeDeletion
+from csi_driver.operations.expansion import VolumeExpansion
+from csi_driver.operations.flattener import Flattener
+from csi_driver.operations.lookup import VolumeLookup
+from csi_driver.operations.node import NodeOperations
+from csi_driver.operations.purge import Purger
+from csi_driver.operations.readiness import Readiness
+from csi_driver.operations.site import PoolKey, Sites
+from csi_driver.operations.snapshot_deletion import SnapshotDeletion
+from csi_driver.operations.snapshots import SnapshotCreation
+from csi_driver.pb import csi_pb2_grpc
+from csi_driver.rpc.controller import ControllerService, Operations
+from csi_driver.rpc.gate import Gates
+from csi_driver.rpc.identity import Identity, IdentityService
+from csi_driver.rpc.node import NodeInfo, NodeService
+from csi_driver.rpc.server import Registration, Server
+
+RUN_DIRECTORY = Path("/run/rbd-csi")
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Driver:
+    """One process of the driver."""
+
+    def __init__(self, config: ServeConfig, clusters_file: ClustersFile) -> None:
+        self._config = config
+        self._gates = Gates()
+        self._clusters = RadosClusters(clusters_file.entries, _timeouts(config.timeout_s))
+        self._locks = KeyedLocks()
+        self._sites = Sites(self._clusters, Makers(_identity(config), config.instance), config.instance)
+        self._purger = Purger(self._sites, self._locks)
+        self._flattener = Flattener(self._sites, self._purger.look_at)
+        self._sites.on_first_entry = self._look_at
+        self._readiness = Readiness(lambda: tuple(clusters_file.entries()), self._clusters.check)
+        self._server = Server(config.socket_path, config.timeout_s, self._services())
+
+    def _look_at(self, key: PoolKey) -> None:
+        """What a predecessor left in a pool."""
+        self._purger.look_at(key)
+        self._flattener.look_at(key)
+
+    def start(self) -> None:
+        self._readiness.start()
+        self._server.start()
+
+    def stop(self, grace_s: float) -> bool:
+        """Whether all calls ended within the grace time."""
+        self._readiness.stop()
+        self._purger.stop()
+        self._flattener.stop()
+        self._server.stop(grace_s)
+        return self._gates.drain(grace_s)
+
+    def _services(self) -> list[Registration]:
+        config = self._config
+        identity = IdentityService(
+            Identity(config.driver_name, version("rbd-csi"), config.has_topology), self._readiness.is_ready
+        )
+        services: list[Registration] = [lambda server: csi_pb2_grpc.add_IdentityServicer_to_server(identity, server)]
+        if config.controller:
+            controller = ControllerService(self._operations(), self._gates, self._clusters.entry)
+            services.append(lambda server: csi_pb2_grpc.add_ControllerServicer_to_server(controller, server))
+        if config.node:
+            info = NodeInfo(config.node_id, config.max_volumes_per_node, config.node_topology)
+            node = NodeService(self._node_operations(), info, self._gates, self._clusters.entry)
+            services.append(lambda server: csi_pb2_grpc.add_NodeServicer_to_server(node, server))
+        return services
+
+    def _node_operations(self) -> NodeOperations:
+        machine = Machine(
+            attachers=(FuseAttacher(_run_directory(self._config)),),
+            mounts=LocalMounts(),
+            filesystems=LocalFilesystems(),
+            boot_id=BOOT_ID.read_text().strip(),
+        )
+        # Locks of its own: staging a volume and growing it in the controller are no hindrance to each other.
+        return NodeOperations(machine, VolumeLookup(self._sites), KeyedLocks())
+
+    def _operations(self) -> Operations:
+        return Operations(
+            creation=VolumeCreation(self._sites, self._locks, Behind(self._purger.look_at, self._flattener)),
+            deletion=VolumeDeletion(self._sites, self._locks, self._purger.look_at),
+            expansion=VolumeExpansion(self._sites, self._locks),
+            lookup=VolumeLookup(self._sites),
+            snapshot_creation=SnapshotCreation(self._sites, self._locks, self._purger.look_at),
+            snapshot_deletion=SnapshotDeletion(self._sites, self._locks, self._purger.look_at),
+        )
+
+
+def _run_directory(config: ServeConfig) -> Path:
+    """Where the node's user-space daemons keep their sockets and pids: on the host, the same after a restart."""
+    return RUN_DIRECTORY / config.driver_name
+
+
+def _identity(config: ServeConfig) -> str:
+    """What survives a restart and only one living process has: the endpoint's lock sees to the last."""
+    return f"{config.node_id}@{socket.gethostname()}{config.socket_path}"
+
+
+def _timeouts(timeout_s: float) -> Timeouts:
+    """A call makes several operations: each may take only a part of its time."""
+    return Timeouts(operation_s=max(2, min(15, int(timeout_s / 2))), connect_s=max(1, min(5, int(timeout_s / 3))))

@@ -1,0 +1,188 @@
+"""Frozen values that cross layers. No I/O, no gRPC, no Ceph: what they hold is valid once made (rpc/requests.py parses)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class AccessMode(StrEnum):
+    """CSI access modes; the values are the names in csi.proto (VolumeCapability.AccessMode.Mode)."""
+
+    SINGLE_NODE_WRITER = "SINGLE_NODE_WRITER"
+    SINGLE_NODE_READER_ONLY = "SINGLE_NODE_READER_ONLY"
+    MULTI_NODE_READER_ONLY = "MULTI_NODE_READER_ONLY"
+    MULTI_NODE_SINGLE_WRITER = "MULTI_NODE_SINGLE_WRITER"
+    MULTI_NODE_MULTI_WRITER = "MULTI_NODE_MULTI_WRITER"
+    SINGLE_NODE_SINGLE_WRITER = "SINGLE_NODE_SINGLE_WRITER"
+    SINGLE_NODE_MULTI_WRITER = "SINGLE_NODE_MULTI_WRITER"
+
+    @property
+    def is_read_only(self) -> bool:
+        return self in (AccessMode.SINGLE_NODE_READER_ONLY, AccessMode.MULTI_NODE_READER_ONLY)
+
+    @property
+    def is_multi_node(self) -> bool:
+        return self.name.startswith("MULTI_NODE")
+
+    @property
+    def allows_second_target(self) -> bool:
+        """Whether a second target path on one node is allowed (CSI: NodePublishVolume, table of arguments)."""
+        return self.is_multi_node or self is AccessMode.SINGLE_NODE_MULTI_WRITER
+
+
+@dataclass(frozen=True)
+class Capability:
+    """One volume capability: access mode, and block device or file system with its mount flags."""
+
+    mode: AccessMode
+    is_block: bool
+    fs_type: str = ""
+    mount_flags: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        kind = "block" if self.is_block else f"mount({self.fs_type or 'default'})"
+        return f"{kind}/{self.mode}"
+
+
+@dataclass(frozen=True)
+class CapacityRange:
+    """A size in bytes that is wanted (0: no wish) and one that must not be passed (0: no limit)."""
+
+    required_bytes: int = 0
+    limit_bytes: int = 0
+
+    def holds(self, size_bytes: int) -> bool:
+        return size_bytes >= self.required_bytes and (not self.limit_bytes or size_bytes <= self.limit_bytes)
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """A Ceph user without the `client.` prefix, and its cephx key. The key never appears in repr."""
+
+    user: str
+    key: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class ClusterEntry:
+    """One cluster of the clusters file: how to reach it, and where in a pool the driver's objects live."""
+
+    cluster_id: str
+    monitors: tuple[str, ...]
+    rados_namespace: str = ""
+    credentials: Credentials | None = None
+
+
+@dataclass(frozen=True)
+class ImageAddress:
+    """All that an attacher needs to open an image as a client of its own."""
+
+    monitors: tuple[str, ...]
+    credentials: Credentials
+    pool: str
+    rados_namespace: str
+    image: str
+
+    @property
+    def spec(self) -> str:
+        """The image in the notation of the rbd tool: pool[/namespace]/image."""
+        return "/".join(part for part in (self.pool, self.rados_namespace, self.image) if part)
+
+
+@dataclass(frozen=True)
+class ImageLayout:
+    """How an image stores its data (rbd create: --image-feature, --object-size, --stripe-unit, --data-pool)."""
+
+    features: tuple[str, ...]
+    object_size_bytes: int = 4 << 20
+    stripe_unit_bytes: int = 0
+    stripe_count: int = 0
+    data_pool: str = ""
+
+
+class SourceKind(StrEnum):
+    SNAPSHOT = "snapshot"
+    VOLUME = "volume"
+
+
+@dataclass(frozen=True)
+class VolumeSource:
+    """What a new volume is a copy of, by its handle."""
+
+    kind: SourceKind
+    handle: str
+
+
+class FlattenMode(StrEnum):
+    """When a copy is made independent of its ancestors."""
+
+    LAZY = "lazy"  # behind the answer above the soft depth, before it at the hard depth
+    ALWAYS = "always"  # behind the answer, every copy; before it at the hard depth
+    NEVER = "never"  # a copy that would reach the hard depth is refused
+
+
+@dataclass(frozen=True)
+class FlattenPolicy:
+    """How long chains of copies may be: no volume is handed out that has `hard_depth` ancestors or more."""
+
+    mode: FlattenMode = FlattenMode.LAZY
+    soft_depth: int = 4
+    hard_depth: int = 8
+
+
+@dataclass(frozen=True)
+class VolumeSpec:
+    """What a CreateVolume asks for. size_bytes is 0 where a copy may have its source's size."""
+
+    name: str
+    cluster_id: str
+    pool: str
+    capacity: CapacityRange
+    size_bytes: int
+    capabilities: tuple[Capability, ...]
+    layout: ImageLayout
+    image_prefix: str = "csi-vol-"
+    owner: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    context: Mapping[str, str] = field(default_factory=dict)
+    source: VolumeSource | None = None
+    flatten: FlattenPolicy = FlattenPolicy()
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A volume as the answers of the controller show it."""
+
+    handle: str
+    size_bytes: int
+    context: Mapping[str, str] = field(default_factory=dict)
+    source: VolumeSource | None = None
+
+
+@dataclass(frozen=True)
+class SnapshotSpec:
+    """What a CreateSnapshot asks for. cluster_id: as the class names it, or empty."""
+
+    name: str
+    source_handle: str
+    snap_prefix: str = "csi-snap-"
+    cluster_id: str = ""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A snapshot as the answers of the controller show it. created_at is in seconds since the epoch."""
+
+    handle: str
+    source_handle: str
+    size_bytes: int
+    created_at: float
+
+
+@dataclass(frozen=True)
+class StagedVolume:
+    """What the node half needs to know of a volume that exists: its handle and the way to its image."""
+
+    handle: str
+    address: ImageAddress
+    size_bytes: int

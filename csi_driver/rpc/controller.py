@@ -1,0 +1,144 @@
+"""The Controller service: each method parses, calls an operation behind its cluster's gate, and renders."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import grpc
+
+from csi_driver.errors import InvalidRequest, NotFound
+from csi_driver.ids import Handle
+from csi_driver.operations.creation import VolumeCreation
+from csi_driver.operations.deletion import VolumeDeletion
+from csi_driver.operations.expansion import VolumeExpansion
+from csi_driver.operations.lookup import VolumeLookup
+from csi_driver.operations.snapshot_deletion import SnapshotDeletion
+from csi_driver.operations.snapshots import SnapshotCreation
+from csi_driver.pb import csi_pb2 as pb
+from csi_driver.pb import csi_pb2_grpc
+from csi_driver.rpc import requests
+from csi_driver.rpc.fields import parse_credentials
+from csi_driver.rpc.gate import Gates
+
+_Rpc = pb.ControllerServiceCapability.RPC.Type
+
+CAPABILITIES = (
+    _Rpc.CREATE_DELETE_VOLUME,
+    _Rpc.CREATE_DELETE_SNAPSHOT,
+    _Rpc.CLONE_VOLUME,
+    _Rpc.EXPAND_VOLUME,
+    _Rpc.SINGLE_NODE_MULTI_WRITER,
+)
+
+
+@dataclass(frozen=True)
+class Operations:
+    """The operations that the controller calls."""
+
+    creation: VolumeCreation
+    deletion: VolumeDeletion
+    expansion: VolumeExpansion
+    lookup: VolumeLookup
+    snapshot_creation: SnapshotCreation
+    snapshot_deletion: SnapshotDeletion
+
+
+class ControllerService(csi_pb2_grpc.ControllerServicer):
+    """CSI Controller. `known` raises InvalidRequest, with the ids that are known, for a cluster that is not configured."""
+
+    def __init__(self, operations: Operations, gates: Gates, known: Callable[[str], object]) -> None:
+        self._operations = operations
+        self._gates = gates
+        self._known = known
+
+    def _gate_of(self, volume_id: str) -> str:
+        """The gate for calls on this volume: its cluster's."""
+        handle = Handle.parse(volume_id)
+        if handle is None:
+            return ""
+        self._known(handle.cluster_id)
+        return handle.cluster_id
+
+    def _gate_of_existing(self, volume_id: str) -> str:
+        """As `_gate_of`, for calls to which a volume of an unknown cluster is simply not there."""
+        try:
+            return self._gate_of(volume_id)
+        except InvalidRequest as unknown:
+            raise NotFound(f"there is no volume {volume_id!r}: {unknown}") from unknown
+
+    def CreateVolume(self, request: pb.CreateVolumeRequest, context: grpc.ServicerContext) -> pb.CreateVolumeResponse:
+        spec, credentials = requests.create_volume(request), parse_credentials(request.secrets)
+        self._known(spec.cluster_id)
+        volume = self._gates.run(spec.cluster_id, lambda: self._operations.creation.create(spec, credentials))
+        answer = pb.Volume(volume_id=volume.handle, capacity_bytes=volume.size_bytes, volume_context=volume.context)
+        if volume.source is not None:
+            answer.content_source.CopyFrom(request.volume_content_source)
+        return pb.CreateVolumeResponse(volume=answer)
+
+    def DeleteVolume(self, request: pb.DeleteVolumeRequest, context: grpc.ServicerContext) -> pb.DeleteVolumeResponse:
+        volume_id, credentials = requests.volume_id(request), parse_credentials(request.secrets)
+        self._gates.run(self._gate_of(volume_id), lambda: self._operations.deletion.delete(volume_id, credentials))
+        return pb.DeleteVolumeResponse()
+
+    def ControllerExpandVolume(
+        self, request: pb.ControllerExpandVolumeRequest, context: grpc.ServicerContext
+    ) -> pb.ControllerExpandVolumeResponse:
+        asked = requests.expand_volume(request)
+        size_bytes = self._gates.run(
+            self._gate_of_existing(asked.volume_id),
+            lambda: self._operations.expansion.expand(
+                asked.volume_id, asked.capacity, asked.size_bytes, asked.credentials
+            ),
+        )
+        # An attacher in user space has to be told of the new size, for block volumes too.
+        return pb.ControllerExpandVolumeResponse(capacity_bytes=size_bytes, node_expansion_required=True)
+
+    def ValidateVolumeCapabilities(
+        self, request: pb.ValidateVolumeCapabilitiesRequest, context: grpc.ServicerContext
+    ) -> pb.ValidateVolumeCapabilitiesResponse:
+        volume_id, credentials = requests.volume_id(request), parse_credentials(request.secrets)
+        _, unsupported = requests.capabilities_to_confirm(request)
+        self._gates.run(
+            self._gate_of_existing(volume_id), lambda: self._operations.lookup.locate(volume_id, credentials)
+        )
+        if unsupported:
+            return pb.ValidateVolumeCapabilitiesResponse(message=unsupported)
+        confirmed = pb.ValidateVolumeCapabilitiesResponse.Confirmed(
+            volume_context=request.volume_context,
+            volume_capabilities=request.volume_capabilities,
+            parameters=request.parameters,
+        )
+        return pb.ValidateVolumeCapabilitiesResponse(confirmed=confirmed)
+
+    def CreateSnapshot(
+        self, request: pb.CreateSnapshotRequest, context: grpc.ServicerContext
+    ) -> pb.CreateSnapshotResponse:
+        spec, credentials = requests.create_snapshot(request), parse_credentials(request.secrets)
+        made = self._gates.run(
+            self._gate_of_existing(spec.source_handle),
+            lambda: self._operations.snapshot_creation.create(spec, credentials),
+        )
+        answer = pb.Snapshot(
+            snapshot_id=made.handle,
+            source_volume_id=made.source_handle,
+            size_bytes=made.size_bytes,
+            ready_to_use=True,
+        )
+        answer.creation_time.FromNanoseconds(int(made.created_at * 1e9))
+        return pb.CreateSnapshotResponse(snapshot=answer)
+
+    def DeleteSnapshot(
+        self, request: pb.DeleteSnapshotRequest, context: grpc.ServicerContext
+    ) -> pb.DeleteSnapshotResponse:
+        snapshot_id, credentials = requests.snapshot_id(request), parse_credentials(request.secrets)
+        self._gates.run(
+            self._gate_of(snapshot_id), lambda: self._operations.snapshot_deletion.delete(snapshot_id, credentials)
+        )
+        return pb.DeleteSnapshotResponse()
+
+    def ControllerGetCapabilities(
+        self, request: pb.ControllerGetCapabilitiesRequest, context: grpc.ServicerContext
+    ) -> pb.ControllerGetCapabilitiesResponse:
+        answer = pb.ControllerGetCapabilitiesResponse()
+        for one in CAPABILITIES:
+            answer.capabilities.add().rpc.type = one
+        return answer

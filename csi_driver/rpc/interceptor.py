@@ -1,0 +1,90 @@
+"""Around every RPC: its id, its deadline, one log line in and one out, and errors turned into status codes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import structlog
+from google.protobuf.message import Message
+
+from csi_driver import tracing
+from csi_driver.errors import DriverError
+from csi_driver.rpc.redaction import redacted
+from csi_driver.rpc.status import code_of
+
+log = structlog.get_logger(__name__)
+
+Handler = Callable[[Any, grpc.ServicerContext], Message]
+
+_MARGIN_S = 0.2
+"""The answer leaves this much before the client's own deadline."""
+
+_SUBJECTS = ("name", "volume_id", "snapshot_id", "volume_path")
+
+
+class CallInterceptor(grpc.ServerInterceptor):
+    """Turns each unary handler into one that is logged, bounded in time and free of stray exceptions."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        found = continuation(handler_call_details)
+        if found is None or found.unary_unary is None:
+            return found
+        method = handler_call_details.method.rpartition("/")[2]
+        return grpc.unary_unary_rpc_method_handler(
+            self._wrapped(method, found.unary_unary),
+            request_deserializer=found.request_deserializer,
+            response_serializer=found.response_serializer,
+        )
+
+    def _wrapped(self, method: str, handler: Handler) -> Handler:
+        def handle(request: Message, context: grpc.ServicerContext) -> Message:
+            call = tracing.Call(method, subject=_subject(request))
+            call.deadline = call.started + self._seconds(context)
+            tracing.begin(call)
+            log.info("request", method=method, request=redacted(request))
+            try:
+                answer = handler(request, context)
+            except Exception as error:
+                _log_answer(call, error)
+                context.abort(code_of(error), _message(call, error))
+                raise  # never reached: abort raises
+            _log_answer(call, None)
+            return answer
+
+        return handle
+
+    def _seconds(self, context: grpc.ServicerContext) -> float:
+        remaining = context.time_remaining()
+        return self._timeout_s if remaining is None else max(min(self._timeout_s, remaining - _MARGIN_S), 0.0)
+
+
+def _subject(request: Message) -> str:
+    return next((value for field in _SUBJECTS if (value := getattr(request, field, ""))), "")
+
+
+def _message(call: tracing.Call, error: Exception) -> str:
+    if isinstance(error, DriverError):
+        return f"{error} [call {call.call_id}]"
+    if isinstance(error, NotImplementedError):
+        return f"{call.method} is not offered by this instance"
+    return f"unknown fault in call {call.call_id}, see the driver's log: {type(error).__name__}"
+
+
+def _log_answer(call: tracing.Call, error: Exception | None) -> None:
+    known = {"method": call.method, "of": call.subject, "seconds": round(time.monotonic() - call.started, 4)}
+    if error is None:
+        log.info("answer", code="OK", **known)
+    elif isinstance(error, DriverError | NotImplementedError):
+        log.warning("answer", code=code_of(error).name, reason=str(error), **known)
+    else:
+        log.error("answer", code=code_of(error).name, phase=call.phase, exc_info=error, **known)

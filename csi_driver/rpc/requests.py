@@ -1,0 +1,109 @@
+"""From CSI requests to values: all validation of the controller's requests, before any lock or I/O."""
+
+from dataclasses import dataclass
+
+from csi_driver.errors import InvalidRequest
+from csi_driver.model import Capability, CapacityRange, Credentials, SnapshotSpec, SourceKind, VolumeSource, VolumeSpec
+from csi_driver.pb import csi_pb2 as pb
+from csi_driver.rpc.fields import (
+    check_map,
+    parse_capabilities,
+    parse_capability,
+    parse_credentials,
+    required,
+    required_name,
+)
+from csi_driver.rpc.parameters import parse_class, parse_snapshot_class
+from csi_driver.rpc.sizes import check_range, choose_size
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """A ControllerExpandVolume, parsed."""
+
+    volume_id: str
+    capacity: CapacityRange
+    size_bytes: int
+    credentials: Credentials | None
+
+
+def create_volume(request: pb.CreateVolumeRequest) -> VolumeSpec:
+    name = required_name("name", request.name)
+    capabilities = parse_capabilities(request.volume_capabilities)
+    capacity = check_range(request.capacity_range.required_bytes, request.capacity_range.limit_bytes)
+    parameters = parse_class(check_map("parameters", request.parameters))
+    if request.mutable_parameters:
+        keys = ", ".join(sorted(request.mutable_parameters))
+        raise InvalidRequest(f"mutable_parameters: {keys} not supported; this driver has none")
+    source = _content_source(request)
+    # A copy without a wish has its source's size.
+    is_sized = bool(capacity.required_bytes or source is None)
+    return VolumeSpec(
+        name=name,
+        cluster_id=parameters.cluster_id,
+        pool=parameters.pool,
+        capacity=capacity,
+        size_bytes=choose_size(capacity, object_size_bytes=parameters.layout.object_size_bytes) if is_sized else 0,
+        capabilities=capabilities,
+        layout=parameters.layout,
+        image_prefix=parameters.image_prefix,
+        owner=parameters.metadata.get("csi.storage.k8s.io/pvc/namespace", ""),
+        metadata=parameters.metadata,
+        context=parameters.context,
+        source=source,
+        flatten=parameters.flatten,
+    )
+
+
+def _content_source(request: pb.CreateVolumeRequest) -> VolumeSource | None:
+    if not request.HasField("volume_content_source"):
+        return None
+    source = request.volume_content_source
+    kind = source.WhichOneof("type")
+    if kind == "snapshot":
+        handle = required("volume_content_source.snapshot.snapshot_id", source.snapshot.snapshot_id)
+        return VolumeSource(SourceKind.SNAPSHOT, handle)
+    if kind == "volume":
+        return VolumeSource(
+            SourceKind.VOLUME, required("volume_content_source.volume.volume_id", source.volume.volume_id)
+        )
+    raise InvalidRequest("volume_content_source.type is missing; allowed are snapshot and volume")
+
+
+def create_snapshot(request: pb.CreateSnapshotRequest) -> SnapshotSpec:
+    name = required_name("name", request.name)
+    source = required("source_volume_id", request.source_volume_id)
+    return parse_snapshot_class(name, source, check_map("parameters", request.parameters))
+
+
+def snapshot_id(request: pb.DeleteSnapshotRequest) -> str:
+    return required("snapshot_id", request.snapshot_id)
+
+
+def volume_id(request: pb.DeleteVolumeRequest | pb.ValidateVolumeCapabilitiesRequest) -> str:
+    return required("volume_id", request.volume_id)
+
+
+def expand_volume(request: pb.ControllerExpandVolumeRequest) -> Expansion:
+    identifier = required("volume_id", request.volume_id)
+    if not request.HasField("capacity_range") or not (
+        request.capacity_range.required_bytes or request.capacity_range.limit_bytes
+    ):
+        raise InvalidRequest("capacity_range is missing; required_bytes or limit_bytes is needed")
+    capacity = check_range(request.capacity_range.required_bytes, request.capacity_range.limit_bytes)
+    if request.HasField("volume_capability"):
+        parse_capability(request.volume_capability, "volume_capability")
+    size_bytes = choose_size(capacity) if capacity.required_bytes else 0
+    return Expansion(identifier, capacity, size_bytes, parse_credentials(request.secrets))
+
+
+def capabilities_to_confirm(request: pb.ValidateVolumeCapabilitiesRequest) -> tuple[tuple[Capability, ...], str]:
+    """The capabilities, and why they are not supported (empty: they are). Raises InvalidRequest when there are none."""
+    for field in ("volume_context", "parameters", "mutable_parameters"):
+        check_map(field, getattr(request, field))
+    if not request.volume_capabilities:
+        raise InvalidRequest("volume_capabilities is missing; at least one is required")
+    try:
+        return parse_capabilities(request.volume_capabilities), ""
+    except InvalidRequest as unsupported:
+        return (), str(unsupported)
