@@ -1,0 +1,7 @@
+"""Fixtures of all tests; each family in its own file under fixtures/."""
+
+from csi_driver import logs
+
+logs.set_up("warning", "text")
+
+pytest_plugins = ["tests.fixtures.ceph", "tests.fixtures.driver", "tests.fixtures.seconds"]

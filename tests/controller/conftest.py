@@ -1,0 +1,48 @@
+"""Fixtures of the controller's tests: a driver that all tests of a module share, and a look into the pool."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from csi_driver.ceph.api import Pool
+from csi_driver.ceph.cluster import RadosClusters, Timeouts
+from csi_driver.config import read_clusters
+from csi_driver.dev.inventory import Place, leftovers
+from csi_driver.dev.layout import DevCeph
+from csi_driver.model import Credentials
+from tests.controller.calls import Calls
+from tests.driver import DriverProcess
+from tests.fixtures.driver import StartDriver
+
+
+@pytest.fixture(scope="module")
+def shared_driver(ceph_dev: DevCeph) -> Iterator[DriverProcess]:
+    with DriverProcess.start("--controller", clusters=ceph_dev.config_json) as driver:
+        yield driver
+
+
+@pytest.fixture
+def calls_of(ceph_dev: DevCeph) -> Callable[[DriverProcess], Calls]:
+    return lambda driver: Calls(driver.rpc, ceph_dev.secrets("provisioner"))
+
+
+@pytest.fixture
+def calls(shared_driver: DriverProcess, calls_of: Callable[[DriverProcess], Calls]) -> Calls:
+    return calls_of(shared_driver)
+
+
+@pytest.fixture
+def pool(ceph_dev: DevCeph) -> Iterator[Pool]:
+    """The pool `rbd` through the driver's own seam, as the operator."""
+    clusters = RadosClusters(lambda: read_clusters(ceph_dev.config_json), Timeouts())
+    operator = Credentials("admin", ceph_dev.keys["admin"])
+    with clusters.connect("dev", operator) as cluster, cluster.pool("rbd") as opened:
+        yield opened
+    clusters.close()
+
+
+@pytest.fixture
+def clean_pool(ceph_dev: DevCeph, start_driver: StartDriver) -> Iterator[None]:
+    """Nothing of any volume is in the pool after the test, while its drivers still run: they purge behind the answers."""
+    yield
+    assert leftovers(ceph_dev, Place("rbd")) == frozenset()

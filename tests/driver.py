@@ -1,0 +1,161 @@
+"""The real driver as a process of its own: started, waited for, paused, killed, stopped; several side by side.
+
+    with DriverProcess.start(clusters=ceph.config_json, node_id="node-1") as driver:
+        driver.rpc.controller.CreateVolume(...)
+        driver.kill()        # as a crash does
+        driver.restart()     # same socket, same arguments
+
+Each has a directory of its own, short enough for a socket's path: `socket/csi.sock` with nothing beside it, and `log`
+with all that the driver writes to stderr, over restarts too.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+from tests.client import Driver
+
+START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 30.0
+
+
+class DriverMisbehaved(AssertionError):
+    """The driver did not start or stop as it must; the message ends with the tail of its log."""
+
+
+class DriverProcess:
+    """One `rbd-csi serve`. Made by `start`; `rpc` is its client."""
+
+    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="rbd-csi-"))
+        self.socket = self.directory / "socket" / "csi.sock"
+        self.socket.parent.mkdir()
+        self.log = self.directory / "log"
+        endpoint = ("--endpoint", f"unix://{self.socket}")
+        self._command = (sys.executable, "-m", "csi_driver", "serve", *endpoint, *arguments)
+        self._environment = {**os.environ, **environment}
+        self._process: subprocess.Popen[bytes] | None = None
+        self.rpc = Driver(self.socket)
+
+    @classmethod
+    def start(
+        cls,
+        *arguments: str,
+        clusters: Path,
+        node_id: str = "node-1",
+        environment: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Runs both halves, and returns when Probe answers ready; `arguments` are further flags of `serve`."""
+        driver = cls(("--node-id", node_id, "--clusters", str(clusters), *arguments), environment or {})
+        try:
+            driver.restart()
+        except BaseException:
+            driver.remove()
+            raise
+        return driver
+
+    @property
+    def pid(self) -> int:
+        return self._running().pid
+
+    def restart(self, environment: Mapping[str, str] | None = None) -> None:
+        """Starts the process, which must not run, and waits until it is ready. `environment` replaces what was added."""
+        assert self._process is None, "the driver runs already"
+        if environment is not None:
+            self._environment = {**os.environ, **environment}
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not self.rpc.is_ready(timeout_s=0.5):
+            if self._process.poll() is not None:
+                raise DriverMisbehaved(f"the driver ended with {self._process.returncode} at start\n{self.log_tail()}")
+            if time.monotonic() > deadline:
+                raise DriverMisbehaved(f"the driver was not ready after {START_TIMEOUT_S} s\n{self.log_tail()}")
+            time.sleep(0.05)
+
+    def pause(self) -> None:
+        """SIGSTOP: the process keeps its locks and connections and does nothing."""
+        self._running().send_signal(signal.SIGSTOP)
+
+    def await_pause(self) -> None:
+        """Waits until the process has stopped itself, as a fail point makes it."""
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while Path(f"/proc/{self.pid}/stat").read_text().rpartition(") ")[2][0] != "T":
+            assert time.monotonic() < deadline, f"the driver did not stop itself\n{self.log_tail()}"
+            time.sleep(0.01)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        self._running().send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """SIGKILL, and waits until the process is gone: a crash."""
+        process = self._running()
+        process.kill()
+        process.wait()
+        self._process = None
+
+    def await_death(self) -> None:
+        """Waits until the process has died of itself, as a fail point makes it."""
+        self._running().wait(STOP_TIMEOUT_S)
+        self._process = None
+
+    def send(self, number: signal.Signals) -> None:
+        self._running().send_signal(number)
+
+    def wait(self) -> int:
+        """The exit code of a process that was told to end."""
+        code = self._running().wait(STOP_TIMEOUT_S)
+        self._process = None
+        return code
+
+    def stop(self) -> None:
+        """SIGTERM, as an orderly end. Raises DriverMisbehaved unless the process ends in time with code 0."""
+        process = self._running()
+        process.send_signal(signal.SIGCONT)
+        process.terminate()
+        try:
+            code = process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired as slow:
+            self.kill()
+            raise DriverMisbehaved(f"the driver ran on after SIGTERM\n{self.log_tail()}") from slow
+        self._process = None
+        if code != 0:
+            raise DriverMisbehaved(f"the driver ended with {code} after SIGTERM\n{self.log_tail()}")
+
+    def remove(self) -> None:
+        """Ends whatever runs and removes the directory, whatever state a test left."""
+        if self._process is not None:
+            self.kill()
+        self.rpc.close()
+        shutil.rmtree(self.directory)
+
+    def log_text(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def log_tail(self, lines: int = 40) -> str:
+        return "\n".join(self.log_text().splitlines()[-lines:])
+
+    def _running(self) -> "subprocess.Popen[bytes]":
+        assert self._process is not None, "the driver does not run"
+        return self._process
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """After a test that passed the driver must also end well; after one that failed it just ends."""
+        try:
+            if kind is None and self._process is not None:
+                self.stop()
+        finally:
+            self.remove()

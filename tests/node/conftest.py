@@ -1,0 +1,31 @@
+"""The fixture `bench`: a node half of its own for each test, and the proof at the end that nothing is left of it."""
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from csi_driver.dev.layout import DevCeph
+from tests.node.bench import Bench
+
+
+@pytest.fixture
+def bench(ceph_dev: DevCeph) -> Iterator[Bench]:
+    """Cleaned through RPCs alone; whatever is on the machine after that is an error of the driver."""
+    directory = Path(tempfile.mkdtemp(prefix="rbd-csi-node-"))  # short: sockets lie below it
+    bench = Bench(ceph_dev, directory)
+    left: list[str] = []
+    try:
+        yield bench
+        bench.clean()
+        left = bench.leftovers()
+    finally:
+        bench.force_clean()
+        bench.stop()
+        with contextlib.suppress(OSError):
+            shutil.rmtree(directory)
+    assert not left, f"left on the machine: {left}"
+    bench.remove_images()

@@ -1,0 +1,58 @@
+"""The node half as the tests of this directory run it: real attacher, mounts and file systems, volumes that are known.
+
+`one_call.py` builds the same in a process of its own, from the JSON that `Setting.text` gives, to be killed there.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from csi_driver.errors import NotFound
+from csi_driver.host.api import Machine
+from csi_driver.host.filesystems import LocalFilesystems
+from csi_driver.host.fuse import FuseAttacher
+from csi_driver.host.mounts import LocalMounts
+from csi_driver.locks import KeyedLocks
+from csi_driver.model import Credentials, ImageAddress, StagedVolume
+from csi_driver.operations.node import NodeOperations
+
+
+@dataclass(frozen=True)
+class KnownVolumes:
+    """A locator that knows every volume whose id begins with `vol-`: its image has the same name."""
+
+    monitors: tuple[str, ...]
+    pool: str
+    rados_namespace: str
+
+    def locate(self, volume_id: str, credentials: Credentials | None) -> StagedVolume:
+        if not volume_id.startswith("vol-") or not credentials:
+            raise NotFound(f"there is no volume {volume_id!r}")
+        address = ImageAddress(self.monitors, credentials, self.pool, self.rados_namespace, volume_id)
+        return StagedVolume(volume_id, address, 0)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """All that a node half is made of."""
+
+    run_directory: str
+    monitors: tuple[str, ...]
+    pool: str = "rbd"
+    rados_namespace: str = ""
+    boot_id: str = "this boot"
+
+    def text(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def parse(cls, text: str) -> "Setting":
+        values = json.loads(text)
+        return cls(**{**values, "monitors": tuple(values["monitors"])})
+
+    def attacher(self) -> FuseAttacher:
+        return FuseAttacher(Path(self.run_directory))
+
+    def operations(self) -> NodeOperations:
+        machine = Machine((self.attacher(),), LocalMounts(), LocalFilesystems(), self.boot_id)
+        return NodeOperations(machine, KnownVolumes(self.monitors, self.pool, self.rados_namespace), KeyedLocks())

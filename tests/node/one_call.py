@@ -1,0 +1,32 @@
+"""`python -m tests.node.one_call SETTING METHOD REQUEST`: one RPC's work in a process that a failpoint may kill.
+
+SETTING is a Setting's JSON, REQUEST the request's protobuf in hexadecimal. Prints nothing; raises what the RPC raises.
+"""
+
+import os
+import sys
+import time
+from typing import Any, cast
+
+import grpc
+
+from csi_driver import failpoints, tracing
+from csi_driver.pb import csi_pb2 as pb
+from csi_driver.rpc.gate import Gates
+from csi_driver.rpc.node import NodeInfo, NodeService
+from tests.node.machine import Setting
+
+
+def main() -> None:
+    setting, method, request = sys.argv[1:]
+    tracing.begin(tracing.Call(method, deadline=time.monotonic() + 60))
+    failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
+    service = NodeService(
+        Setting.parse(setting).operations(), NodeInfo("node-1"), Gates(), known=lambda _cluster_id: True
+    )
+    message: Any = getattr(pb, f"{method}Request").FromString(bytes.fromhex(request))
+    getattr(service, method)(message, cast("grpc.ServicerContext", None))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,294 @@
+"""The bad requests: what is changed in a valid one, the code that is owed for it, and what the message must name.
+
+Codes are those of the CSI specification's error tables; two stand where it leaves the choice. Rows for missing,
+oversized and malformed fields come from the descriptors, so a field that a newer release adds is covered.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from google.protobuf.descriptor import FieldDescriptor
+
+from csi_driver.pb import csi_pb2 as pb
+from tests.rpc.valid_requests import REQUIRED, RPCS, UNUSED, block, mounted
+
+INVALID = grpc.StatusCode.INVALID_ARGUMENT
+MISSING = grpc.StatusCode.NOT_FOUND
+RANGE = grpc.StatusCode.OUT_OF_RANGE
+STATE = grpc.StatusCode.FAILED_PRECONDITION
+FOREIGN = grpc.StatusCode.UNAUTHENTICATED
+DENIED = grpc.StatusCode.PERMISSION_DENIED
+TAKEN = grpc.StatusCode.ALREADY_EXISTS
+
+Spoil = Callable[[Any], None]
+Mode = pb.VolumeCapability.AccessMode
+
+
+@dataclass(frozen=True)
+class Row:
+    """One bad request."""
+
+    rpc: str
+    what: str
+    spoil: Spoil
+    names: str
+    codes: tuple[grpc.StatusCode, ...] = (INVALID,)
+
+    def __str__(self) -> str:
+        return f"{self.rpc}-{self.what}".replace(" ", "-")
+
+
+def put(path: str, value: object) -> Spoil:
+    """Sets a field; dots lead into messages."""
+    *parents, name = path.split(".")
+
+    def spoil(request: Any) -> None:
+        for parent in parents:
+            request = getattr(request, parent)
+        setattr(request, name, value)
+
+    return spoil
+
+
+def put_key(field: str, key: str, value: str) -> Spoil:
+    return lambda request: getattr(request, field).update({key: value})
+
+
+def drop_key(field: str, key: str) -> Spoil:
+    return lambda request: getattr(request, field).pop(key)
+
+
+def drop(field: str) -> Spoil:
+    return lambda request: request.ClearField(field)
+
+
+def capabilities(*wanted: pb.VolumeCapability) -> Spoil:
+    """Replaces the capability, or all of them where the RPC takes a list."""
+
+    def spoil(request: Any) -> None:
+        if hasattr(request, "volume_capability"):
+            request.volume_capability.CopyFrom(wanted[0])
+        else:
+            del request.volume_capabilities[:]
+            request.volume_capabilities.extend(wanted)
+
+    return spoil
+
+
+# --- rows of every field ------------------------------------------------------------------------------------------
+
+
+def rows_of_fields() -> Iterator[Row]:
+    """Required fields missing; strings and maps too large; control characters in strings."""
+    for rpc in RPCS:
+        for name in REQUIRED[rpc]:
+            yield Row(rpc, f"no {name}", drop(name), name)
+        for field in pb.DESCRIPTOR.message_types_by_name[f"{rpc}Request"].fields:
+            if (rpc, field.name) not in UNUSED:
+                yield from _rows_of_field(rpc, field)
+
+
+def _rows_of_field(rpc: str, field: FieldDescriptor) -> Iterator[Row]:
+    name = field.name
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        big = put_key(name, "clusterID" if name == "parameters" else "big", "x" * 5000)
+        yield Row(rpc, f"{name} too large", big, name)
+    elif field.type == FieldDescriptor.TYPE_STRING:
+        size = 5000 if name.endswith("_path") else 129
+        yield Row(rpc, f"{name} too long", put(name, "/" + "x" * (size - 1)), name)
+        for character in ("\0", "\x07", "\x1b", "\x7f", "\x85"):
+            yield Row(rpc, f"{name} with {ord(character):#04x}", put(name, f"/a{character}b"), name)
+
+
+# --- rows of capabilities, for every RPC that takes one -----------------------------------------------------------
+
+WITH_CAPABILITY = ("CreateVolume", "ControllerExpandVolume", "NodeStageVolume", "NodePublishVolume", "NodeExpandVolume")
+
+
+def rows_of_capabilities() -> Iterator[Row]:
+    """Capabilities that are incomplete or that nobody can have."""
+    no_mode, no_type, grouped = pb.VolumeCapability(), pb.VolumeCapability(), mounted()
+    no_mode.block.SetInParent()
+    no_type.access_mode.mode = Mode.SINGLE_NODE_WRITER
+    grouped.mount.volume_mount_group = "1000"
+    for rpc in WITH_CAPABILITY:
+        unsupported = (INVALID, STATE) if rpc.startswith("Node") else (INVALID,)
+        yield Row(rpc, "no access type", capabilities(no_type), "access_type")
+        yield Row(rpc, "no access mode", capabilities(no_mode), "access_mode")
+        yield Row(rpc, "mode UNKNOWN", capabilities(mounted(mode=0)), "access_mode")
+        yield Row(rpc, "mode of the future", capabilities(block(mode=99)), "access_mode")
+        for mode in (Mode.MULTI_NODE_MULTI_WRITER, Mode.MULTI_NODE_SINGLE_WRITER):
+            yield Row(
+                rpc, f"file system with mode {mode}", capabilities(mounted(mode=mode)), "access_mode", unsupported
+            )
+        for fs_type in ("ntfs", "EXT4", "../ext4", "ext4 -F"):
+            yield Row(rpc, f"fs {fs_type}", capabilities(mounted(fs_type)), "fs_type", unsupported)
+        yield Row(rpc, "mount group", capabilities(grouped), "volume_mount_group", unsupported)
+    yield Row("CreateVolume", "block and mount", capabilities(block(), mounted()), "volume_capabilities")
+    yield Row("CreateVolume", "second one bad", capabilities(mounted(), no_mode), "volume_capabilities[1]")
+
+
+# --- rows of sizes ------------------------------------------------------------------------------------------------
+
+
+def rows_of_sizes() -> Iterator[Row]:
+    """Ranges that contradict themselves, or that no image fits."""
+    required, limit = "capacity_range.required_bytes", "capacity_range.limit_bytes"
+    for rpc in ("CreateVolume", "ControllerExpandVolume", "NodeExpandVolume"):
+        for field in (required, limit):
+            yield Row(rpc, f"negative {field}", put(field, -1), field.partition(".")[2], (INVALID, RANGE))
+        yield Row(rpc, "limit below required", put_range(2 << 30, 1 << 30), "limit_bytes", (INVALID, RANGE))
+    for rpc in ("CreateVolume", "ControllerExpandVolume"):
+        yield Row(rpc, "size of 8 EiB", put_range((1 << 63) - 1, 0), "required_bytes", (RANGE,))
+        yield Row(rpc, "no size fits", put_range((1 << 30) + 1, (1 << 30) + 2), "capacity_range", (RANGE,))
+    yield Row("CreateVolume", "limit of one byte", put_range(0, 1), "limit_bytes", (RANGE,))
+    yield Row("ControllerExpandVolume", "no wish", put_range(0, 0), "capacity_range")
+    yield Row("ControllerExpandVolume", "limit below size", put_range(0, 1 << 20), "limit_bytes", (RANGE,))
+
+
+def put_range(required: int, limit: int) -> Spoil:
+    wanted = pb.CapacityRange(required_bytes=required, limit_bytes=limit)
+    return lambda request: request.capacity_range.CopyFrom(wanted)
+
+
+# --- rows of secrets ----------------------------------------------------------------------------------------------
+
+WITH_SECRETS = (
+    "CreateVolume",
+    "DeleteVolume",
+    "ControllerExpandVolume",
+    "ValidateVolumeCapabilities",
+    "CreateSnapshot",
+    "DeleteSnapshot",
+    "NodeStageVolume",
+)
+OTHER_KEY = "AQBDsuVnAAAAABAAFr8L0C6wQxJ8w3Qe1vT9Ig=="  # well formed; no user of any cluster has it
+
+
+def rows_of_secrets() -> Iterator[Row]:
+    """Secrets that are incomplete, malformed, or another user's."""
+    for rpc in WITH_SECRETS:
+        for key in ("userID", "userKey"):
+            yield Row(rpc, f"no {key}", drop_key("secrets", key), key)
+            yield Row(rpc, f"empty {key}", put_key("secrets", key, ""), key)
+        yield Row(rpc, "another key", put_key("secrets", "userKey", OTHER_KEY), "userKey|credentials", (FOREIGN,))
+        yield Row(rpc, "unknown user", put_key("secrets", "userID", "nobody"), "nobody", (FOREIGN,))
+        for name, key in (("garbage", "not base64!"), ("short", "AQ=="), ("plain", "c2VjcmV0")):
+            malformed = put_key("secrets", "userKey", key)
+            yield Row(rpc, f"{name} key", malformed, "userKey|credentials", (FOREIGN, INVALID))
+        yield Row(rpc, "user with a line end", put_key("secrets", "userID", "a\nb"), "userID")
+
+
+# --- rows of parameters -------------------------------------------------------------------------------------------
+
+BAD_VALUES = {
+    "clusterID": ("", "nowhere", "DEV", "dev ", "dev\0"),
+    "pool": ("", "no-such-pool", "rbd/ns", "rbd@snap", "../rbd", "rbd\n"),
+    "dataPool": ("no-such-pool", "rbd/ns"),
+    "imageFeatures": ("warp", "layering;fast-diff", "object-map", "layering,fast-diff", ","),
+    "objectSize": ("0x1000", "-4096", "4M", "3000000", "2048", "67108864", "9" * 30),
+    "stripeUnit": ("4096", "abc"),
+    "stripeCount": ("2", "-1"),
+    "volumeNamePrefix": ("", "a/b", "a@b", "-rf", "x" * 65, "a b"),
+    "mounter": ("floppy", "RBD"),
+    "tryOtherMounters": ("maybe", "1"),
+}
+UNKNOWN_KEYS = ("Pool", "POOL", "clusterid", "userKey", "fsType", "pool ", "csi.storage.k8s.io", "encrypted", "")
+
+
+def rows_of_parameters() -> Iterator[Row]:
+    """StorageClass parameters and mutable ones that are not known, missing or malformed."""
+    for key in ("clusterID", "pool"):
+        yield Row("CreateVolume", f"no {key}", drop_key("parameters", key), key)
+    for key, values in BAD_VALUES.items():
+        for value in values:
+            yield Row("CreateVolume", f"{key} {value[:12]!r}", put_key("parameters", key, value), key)
+    for key in UNKNOWN_KEYS:
+        yield Row("CreateVolume", f"unknown key {key!r}", put_key("parameters", key, "x"), key or "parameter")
+    yield Row("CreateVolume", "mutable key", put_key("mutable_parameters", "iops", "9"), "iops")
+    for key, value in (("clusterID", "nowhere"), ("snapshotNamePrefix", "a/b"), ("flatten", "x"), ("", "x")):
+        yield Row("CreateSnapshot", f"{key} {value!r}", put_key("parameters", key, value), key or "parameter")
+    yield Row("CreateSnapshot", "source absent", put("source_volume_id", "fake"), "volume", (MISSING,))
+    snapshot = put("volume_content_source.snapshot.snapshot_id", "fake")
+    yield Row("CreateVolume", "from a snapshot", snapshot, "volume_content_source|snapshot", (INVALID, MISSING))
+    volume = put("volume_content_source.volume.volume_id", "fake")
+    yield Row("CreateVolume", "from a volume", volume, "volume_content_source|volume", (INVALID, MISSING))
+    yield Row("CreateVolume", "user without the pool", _as_namespace_user, "rbd", (DENIED,))
+
+
+def _as_namespace_user(request: Any) -> None:
+    """Filled in by the test, which knows the key."""
+    request.secrets["userID"] = "ns"
+
+
+# --- rows of names and ids that lead elsewhere --------------------------------------------------------------------
+
+REAL_POOL = "{pool}"  # the test puts the id of the pool that the volume `real` is in
+UUID = "50d53503-9da1-11ed-847e-bacf8f2f1297"
+UNPARSABLE = (
+    "fake-vol-id",
+    f"0001-0003-dev-0000000000000001-{UUID[:-1]}",
+    f"0002-0003-dev-0000000000000001-{UUID}",
+    f"0001-0004-dev-0000000000000001-{UUID}",
+    f"0001-ffff-dev-0000000000000001-{UUID}",
+    f"0001-0000--0000000000000001-{UUID}",
+    f"0001-0003-dev-0000000000000001-{UUID}/x",
+    f"0001-0003-dev-zzzzzzzzzzzzzzzz-{UUID}",
+    "../../etc/passwd",
+    "ä" * 64,
+)
+ABSENT = (
+    f"0001-0003-dev-{REAL_POOL}-{UUID}",
+    f"0001-0003-dev-00000000deadbeef-{UUID}",
+    f"0001-0003-dev-ffffffffffffffff-{UUID}",
+)
+FINDS = (
+    "ControllerExpandVolume",
+    "ValidateVolumeCapabilities",
+    "NodeStageVolume",
+    "NodePublishVolume",
+    "NodeExpandVolume",
+    "NodeGetVolumeStats",
+)
+
+
+def rows_of_ids() -> Iterator[Row]:
+    """Volumes that do not exist, and a name that another request has."""
+    for rpc in FINDS:
+        # NodePublishVolume asks this node alone: what is not staged here may exist or not
+        codes = (MISSING, STATE) if rpc == "NodePublishVolume" else (MISSING,)
+        for number, volume_id in enumerate(UNPARSABLE + ABSENT):
+            yield Row(rpc, f"id {number}", put("volume_id", volume_id), "", codes)
+    for rpc in ("NodeGetVolumeStats", "NodeExpandVolume"):
+        yield Row(rpc, "another path", put("volume_path", "some/path"), "some/path", (MISSING,))
+    yield Row("NodePublishVolume", "not staged", lambda _request: None, "stag", (STATE,))
+    yield Row(
+        "NodePublishVolume", "no staging path", drop("staging_target_path"), "staging_target_path", (STATE, INVALID)
+    )
+    for what, change in (
+        ("other size", put_range(3 << 30, 0)),
+        ("other limit", put_range(0, 1 << 29)),
+        ("other access", capabilities(block())),
+        ("other features", put_key("parameters", "imageFeatures", "layering")),
+    ):
+        yield Row("CreateVolume", f"name taken, {what}", both(put("name", "real"), change), "real", (TAKEN,))
+
+
+def both(first: Spoil, second: Spoil) -> Spoil:
+    def spoil(request: Any) -> None:
+        first(request)
+        second(request)
+
+    return spoil
+
+
+ROWS = [
+    *rows_of_fields(),
+    *rows_of_capabilities(),
+    *rows_of_sizes(),
+    *rows_of_secrets(),
+    *rows_of_parameters(),
+    *rows_of_ids(),
+]
