@@ -51,10 +51,11 @@ def reach(place: str) -> None:
         if _visits[place] != point.hit:
             return
     action, _, value = point.action.partition(":")
+    # To the own thread: sent to the process, the signal may be taken by another, while this one goes on past the place.
     if action == "kill":
-        os.kill(os.getpid(), signal.SIGKILL)
+        signal.pthread_kill(threading.get_ident(), signal.SIGKILL)
     elif action == "stop":
-        os.kill(os.getpid(), signal.SIGSTOP)
+        signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
     elif action == "delay":
         time.sleep(float(value))
     elif int(value) == 110:
