@@ -172,6 +172,9 @@ class Images(Protocol):
         Raises ImageMissing (source image or snap), ImageExists, InvalidRequest.
         """
 
+    def protect(self, name: str, snap: str) -> None:
+        """Keeps a snap from being removed, as clones of format 1 need it; fine when it is. Raises ImageMissing."""
+
     def cut(self, image_id: str, snap: str, *, most: int) -> Snap:
         """Makes a snap, in one open; one that is there already is it. Raises ImageMissing; NoSpace when `most` are there."""
 

@@ -28,6 +28,7 @@ from csi_driver.ceph.api import (
     TrashEntry,
     Watcher,
 )
+from csi_driver.ceph.open_images import OpenImages
 from csi_driver.errors import InvalidRequest, NoSpace
 from csi_driver.model import ImageLayout
 from csi_driver.tracing import step
@@ -42,14 +43,17 @@ FEATURES = {
 }
 _SHOWN = {**FEATURES, "striping": rbd.RBD_FEATURE_STRIPINGV2, "data-pool": rbd.RBD_FEATURE_DATA_POOL}
 
+OpenedImages = OpenImages[rbd.Image]
 Translate = Callable[[str], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
 class Place:
-    """The pool and namespace of the images: its handle for librbd, and its names for messages."""
+    """The pool and namespace of the images: its handle for librbd, what is open there, and its names for messages."""
 
     ioctx: object
+    open_images: OpenedImages
+    pool_id: int
     pool: str
     namespace: str
     pool_name: Callable[[int], str]
@@ -151,7 +155,7 @@ class RbdImages:
                 if error.errno != errno.EINVAL:
                     raise
                 # The cluster's oldest clients know clone format 1 alone, which needs a protected snap.
-                self._protect(source)
+                source.pool.images.protect(source.image, source.snap)
                 self._clone(source, name, layout)
 
     def _clone(self, source: CloneSource, name: str, layout: ImageLayout) -> None:
@@ -168,12 +172,12 @@ class RbdImages:
             data_pool=layout.data_pool or None,
         )
 
-    def _protect(self, source: CloneSource) -> None:
-        with rbd.Image(source.pool.images.raw, source.image) as image:
-            if image.is_protected_snap(source.snap):
+    def protect(self, name: str, snap: str) -> None:
+        with self._doing("images.protect", f"{name}@{snap}"), self._open_named(name) as image:
+            if image.is_protected_snap(snap):
                 return
             try:
-                image.protect_snap(source.snap)
+                image.protect_snap(snap)
             except rbd.Error as error:
                 if error.errno != errno.EBUSY:  # protected by another copy in this moment
                     raise
@@ -184,7 +188,7 @@ class RbdImages:
         return self._ioctx
 
     def cut(self, image_id: str, snap: str, *, most: int) -> Snap:
-        with self._doing("images.cut", f"{image_id}@{snap}"), rbd.Image(self._ioctx, image_id=image_id) as image:
+        with self._doing("images.cut", f"{image_id}@{snap}"), self._open(image_id) as image:
             present = {one.name for one in _snaps(image) if one.kind is SnapKind.USER}
             if snap not in present:
                 if len(present) >= most:
@@ -201,7 +205,7 @@ class RbdImages:
     def remove_snap(self, image_id: str, snap: str) -> None:
         with (
             self._doing("images.remove_snap", f"{image_id}@{snap}"),
-            rbd.Image(self._ioctx, image_id=image_id) as image,
+            self._open(image_id) as image,
         ):
             for one in _snaps(image):
                 if one.kind is SnapKind.USER and one.name == snap:
@@ -224,7 +228,7 @@ class RbdImages:
             return False
 
     def drop_trashed_snaps(self, image_id: str) -> None:
-        with self._doing("images.drop_trashed_snaps", image_id), rbd.Image(self._ioctx, image_id=image_id) as image:
+        with self._doing("images.drop_trashed_snaps", image_id), self._open(image_id) as image:
             for one in _snaps(image):
                 if one.kind is SnapKind.TRASH:
                     _remove_trashed_snap(image, one.snap_id)
@@ -240,7 +244,7 @@ class RbdImages:
 
     def shrink(self, name: str) -> None:
         """Not to 0: with fast-diff, `rbd du` of Ceph 16.2 aborts on such an image."""
-        with self._doing("images.shrink", name), rbd.Image(self._ioctx, name) as image:
+        with self._doing("images.shrink", name), self._open_named(name) as image:
             image.resize(1)
 
     def flatten(self, image_id: str, progress: Callable[[float], None]) -> None:
@@ -248,7 +252,7 @@ class RbdImages:
             progress(done / whole if whole else 1.0)
             return 0
 
-        with self._doing("images.flatten", image_id), rbd.Image(self._ioctx, image_id=image_id) as image:
+        with self._doing("images.flatten", image_id), self._open(image_id) as image:
             try:
                 image.flatten(on_progress=told)
             except rbd.Error as error:
@@ -256,7 +260,7 @@ class RbdImages:
                     raise
 
     def grow(self, name: str, size_bytes: int) -> int:
-        with self._doing("images.grow", name), rbd.Image(self._ioctx, name) as image:
+        with self._doing("images.grow", name), self._open_named(name) as image:
             present = image.size()
             if present < size_bytes:
                 # the default of the bindings shrinks when another replica has grown the image in between
@@ -299,6 +303,19 @@ class RbdImages:
     def _ensure_trash(self) -> None:
         """Without this object a full pool answers "image not found" to every removal, the image being intact."""
         self._objects.ensure("rbd_trash")
+
+    def _open_named(self, name: str) -> AbstractContextManager[rbd.Image]:
+        image_id = self.find_id(name)
+        if image_id is None:
+            raise ImageMissing(name)
+        return self._open(image_id)
+
+    def _open(self, image_id: str) -> AbstractContextManager[rbd.Image]:
+        """For writing, shared with other calls of this connection."""
+        place = self._place
+        return place.open_images.share(
+            (place.pool_id, place.namespace, image_id), lambda: rbd.Image(self._ioctx, image_id=image_id)
+        )
 
     @contextmanager
     def _doing(self, what: str, name: str) -> Iterator[None]:

@@ -1,0 +1,78 @@
+"""Images that calls share: opened once, closed by the last."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import pytest
+
+from csi_driver.ceph.open_images import OpenImages
+
+
+@dataclass
+class Image:
+    """Counts how many of it are open."""
+
+    opened: int = 0
+    most_open: int = 0
+    now_open: int = 0
+    guard: threading.Lock = field(default_factory=threading.Lock)
+
+    def open(self) -> "Image":
+        with self.guard:
+            self.opened += 1
+            self.now_open += 1
+            self.most_open = max(self.most_open, self.now_open)
+        return self
+
+    def close(self) -> None:
+        with self.guard:
+            self.now_open -= 1
+
+
+def test_users_at_one_time_share_one_open_and_the_last_closes() -> None:
+    shared, image = OpenImages[Image](), Image()
+    with shared.share("key", image.open), shared.share("key", image.open):
+        assert (image.opened, image.now_open) == (1, 1)
+    assert image.now_open == 0
+    with shared.share("key", image.open):
+        assert (image.opened, image.now_open) == (2, 1)
+
+
+def test_other_keys_are_other_images() -> None:
+    shared, image = OpenImages[Image](), Image()
+    with shared.share("one", image.open), shared.share("two", image.open):
+        assert image.now_open == 2
+
+
+def test_a_failed_open_is_tried_again_by_the_next() -> None:
+    shared, image = OpenImages[Image](), Image()
+
+    def fail() -> Image:
+        raise OSError("no")
+
+    with pytest.raises(OSError, match="no"), shared.share("key", fail):
+        pass
+    with shared.share("key", image.open) as found:
+        assert found is image
+
+
+def test_a_user_that_fails_leaves_too() -> None:
+    shared, image = OpenImages[Image](), Image()
+    with pytest.raises(OSError, match="no"), shared.share("key", image.open):
+        raise OSError("no")
+    assert image.now_open == 0
+
+
+def test_16_threads_never_see_a_closed_image_nor_two_open_ones() -> None:
+    shared, image = OpenImages[Image](), Image()
+
+    def use(_: int) -> None:
+        for _ in range(500):
+            with shared.share("key", image.open) as found:
+                assert found.now_open == 1
+
+    with ThreadPoolExecutor(16) as threads:
+        list(threads.map(use, range(16)))
+    assert (image.most_open, image.now_open) == (1, 0)
+    assert not shared._slots
