@@ -100,6 +100,9 @@ class Watcher:
     address: str
     client_id: int
 
+    def __str__(self) -> str:
+        return f"{self.address} (client.{self.client_id})"
+
 
 class SnapKind(Enum):
     """RBD's snapshot namespaces; TRASH holds a removed snap that clones still need."""
@@ -176,7 +179,10 @@ class Images(Protocol):
         """Keeps a snap from being removed, as clones of format 1 need it; fine when it is. Raises ImageMissing."""
 
     def cut(self, image_id: str, snap: str, *, most: int) -> Snap:
-        """Makes a snap, in one open; one that is there already is it. Raises ImageMissing; NoSpace when `most` are there."""
+        """Makes a snap, in one open; one that is there already is it, unless a killed client left it half made.
+
+        The caller sees to it that nobody else is making it. Raises ImageMissing; NoSpace when `most` are there.
+        """
 
     def get_snap(self, name: str, snap: str) -> Snap:
         """A user snap of an image by name. Raises ImageMissing when either is missing."""
@@ -188,8 +194,13 @@ class Images(Protocol):
         Raises ImageMissing, ImageBusy while clones of format 1 need it.
         """
 
-    def is_watched(self, image_id: str) -> bool:
-        """Whether a client has the image open for writing; False for one that is not there."""
+    def watchers(self, image_id: str) -> tuple[Watcher, ...]:
+        """The clients that have the image open for writing; none for one that is not there.
+
+        What `inspect` tells may name a client that died while its watch was being written, for as long as the OSD keeps the
+        header in memory: nothing times that watch out, and no blocklist ends it. Here the OSD reads the header anew, and
+        drops the watch at once when its client is on the blocklist, else after `osd_client_watch_timeout` (30 s).
+        """
 
     def drop_trashed_snaps(self, image_id: str) -> None:
         """Removes the snaps in the trash namespace that no clone needs: whose removal was cut short. Raises ImageMissing."""

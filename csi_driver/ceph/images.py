@@ -74,6 +74,9 @@ class PlainObjects(Protocol):
     def ensure(self, name: str) -> None:
         """Make an empty object unless it is there."""
 
+    def push_out(self, name: str) -> None:
+        """Have the OSD forget what it knows of the object, and read it anew."""
+
 
 class RbdImages:
     """`Images` over one IoCtx."""
@@ -190,6 +193,9 @@ class RbdImages:
     def cut(self, image_id: str, snap: str, *, most: int) -> Snap:
         with self._doing("images.cut", f"{image_id}@{snap}"), self._open(image_id) as image:
             present = {one.name for one in _snaps(image) if one.kind is SnapKind.USER}
+            if snap in present and not self._is_whole(image_id, snap):
+                image.remove_snap(snap)
+                present.remove(snap)
             if snap not in present:
                 if len(present) >= most:
                     raise NoSpace(
@@ -197,6 +203,16 @@ class RbdImages:
                     )
                 image.create_snap(snap)
             return _dated(image, snap)
+
+    def _is_whole(self, image_id: str, snap: str) -> bool:
+        """A cut that was killed half-way may lack its object map: such a snap can be opened for writing alone, not cloned."""
+        try:
+            rbd.Image(self._ioctx, image_id=image_id, snapshot=snap, read_only=True).close()
+        except rbd.Error as error:
+            if error.errno == errno.ENOENT:
+                return False
+            raise
+        return True
 
     def get_snap(self, name: str, snap: str) -> Snap:
         with self._doing("images.get_snap", f"{name}@{snap}"), rbd.Image(self._ioctx, name, read_only=True) as image:
@@ -217,15 +233,16 @@ class RbdImages:
                 ):
                     _remove_trashed_snap(image, one.snap_id)
 
-    def is_watched(self, image_id: str) -> bool:
+    def watchers(self, image_id: str) -> tuple[Watcher, ...]:
         try:
-            with (
-                self._doing("images.is_watched", image_id),
-                rbd.Image(self._ioctx, image_id=image_id, read_only=True) as image,
-            ):
-                return any(True for _ in image.watchers_list())
+            found = self.inspect_id(image_id).watchers
+            if found:
+                with self._doing("images.look_anew", image_id):
+                    self._objects.push_out(f"rbd_header.{image_id}")
+                found = self.inspect_id(image_id).watchers
         except ImageMissing:
-            return False
+            return ()
+        return found
 
     def drop_trashed_snaps(self, image_id: str) -> None:
         with self._doing("images.drop_trashed_snaps", image_id), self._open(image_id) as image:

@@ -55,8 +55,8 @@ The delete of a volume marks it and looks for snaps afterwards, the cut looks fo
 
   K O S            reached by               create by name                          delete by handle
   K – –            create, after K          take the uuid up                        –
-  K O – making     create, after O          cut: needs no fence, a cut is whole     fence, go on
-  K O S making     create, after the cut    as above: the snap is it                fence, go on
+  K O – making     create, after O          fence the maker, cut                   fence, go on
+  K O S making     create, after the cut    as above: the snap is it, if whole     fence, go on
   K O S making,    a delete of the volume   remove S, O, K: NOT_FOUND               the same
   source deleted
   K O S complete   complete                 another source: Conflict; return it     delete

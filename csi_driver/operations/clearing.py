@@ -71,8 +71,8 @@ def _claim(site: Site, journal: Journal[E], entry: E) -> E:
     """One process purges an image: of two at once, librbd 16.2 aborts the one that loses the image's lock. Raises Busy."""
     if entry.state is State.PURGING and not site.makers.may_succeed(site.pool, entry.maker, made_at=entry.made_at):
         raise Busy(f"image {entry.image_id} is being purged by another process at {entry.maker}")
-    if site.pool.images.is_watched(entry.image_id):
-        raise Busy(f"image {entry.image_id} is in the trash, and still open in another process")
+    if watchers := site.pool.images.watchers(entry.image_id):
+        raise Busy(f"image {entry.image_id} is in the trash, and still open at {watchers[0]}")
     return journal.claim_purge(entry, site.cluster.address)
 
 

@@ -113,8 +113,8 @@ def remove_unmade(site: Site, entry: VolumeEntry) -> None:
     The snap first: a clone that its parent does not list is half made, and goes with the snap or without it.
     """
     image_id = site.pool.images.find_id(entry.image_name)
-    if image_id and site.pool.images.is_watched(image_id):
-        raise Busy(f"image {entry.image_name} of an unfinished create is open in another process; repeat the call")
+    if image_id and (watchers := site.pool.images.watchers(image_id)):
+        raise Busy(f"image {entry.image_name} of an unfinished create is open at {watchers[0]}; repeat the call")
     snap_is_gone = remove_clone_snap(site, entry)
     try:
         site.pool.images.remove(entry.image_name)
@@ -161,6 +161,9 @@ def _look_until_at_rest(site: Site, entry: VolumeEntry) -> ImageInfo:
     take hours, and need not be waited for: the trash takes its image, and it goes on to its end.
     """
     ends = time.monotonic() + _OWN_WORK_S
+    info = _inspect(site, entry)
+    if info.watchers and not site.pool.images.watchers(info.image_id):
+        return info
     while (info := _inspect(site, entry)).watchers:
         flattening = site.flatten_workers.addresses()
         watchers = [watcher for watcher in info.watchers if watcher.address not in flattening]
@@ -169,7 +172,7 @@ def _look_until_at_rest(site: Site, entry: VolumeEntry) -> ImageInfo:
         own = site.makers.addresses(site.pool)
         clients = [watcher for watcher in watchers if watcher.address not in own]
         if clients:
-            named = ", ".join(f"{one.address} (client.{one.client_id})" for one in clients)
+            named = ", ".join(map(str, clients))
             raise InUse(f"image {entry.image_name} is in use: a client has it open at {named}; unmap it there first")
         if time.monotonic() > ends:
             raise Busy(f"image {entry.image_name} is being worked on by this driver at {watchers[0].address}")

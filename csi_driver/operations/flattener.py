@@ -21,7 +21,7 @@ from csi_driver.operations.site import PoolKey, Site, Sites
 
 log = structlog.get_logger(__name__)
 
-_PACE = Pace(retry_s=1.0)
+_PACE = Pace(retry_s=1.0, first_retry_s=0.5)
 """While another process has the lease, or what is left is put off."""
 
 _PUT_OFF_S = 30.0

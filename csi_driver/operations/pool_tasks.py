@@ -30,10 +30,17 @@ class Swept:
 
 @dataclass(frozen=True)
 class Pace:
-    """How long until a pool with something left is looked at again, and how often without progress; 0: without end."""
+    """How long until a pool with something left is looked at again, and how often without progress; 0: without end.
+
+    The pauses begin at `first_retry_s` and double up to `retry_s`.
+    """
 
     retry_s: float
+    first_retry_s: float
     attempts: int = 0
+
+    def pause(self, attempts: int) -> float:
+        return min(self.retry_s, self.first_retry_s * 2 ** min(attempts - 1, 20))
 
 
 @dataclass
@@ -87,8 +94,8 @@ class PoolTasks:
                 if is_done and not pool.wanted.is_set():
                     del self._pools[key]
                     return
-            if not swept.cleared:
-                pool.wanted.wait(self._pace.retry_s)
+            if not swept.cleared and pool.wanted.wait(self._pace.pause(attempts)):
+                attempts = 0
 
     def _sweep_safely(self, key: PoolKey) -> Swept:
         try:

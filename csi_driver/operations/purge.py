@@ -17,7 +17,7 @@ from csi_driver.operations.site import PoolKey, Site, Sites
 
 log = structlog.get_logger(__name__)
 
-_PACE = Pace(retry_s=10.0, attempts=360)
+_PACE = Pace(retry_s=10.0, first_retry_s=0.1, attempts=360)
 """A watched image, a cluster that does not answer. After an hour without progress: until the next delete or start."""
 
 

@@ -1,8 +1,7 @@
 """CreateSnapshot: one open of the source's image and one snap on it.
 
-`decide` says what has to be done, given what a crash or another process may have left. Unlike an image, a cut is whole or
-absent, so that one begun by another maker is gone on with and needs no fence. The source's entry is read again after the
-cut: a delete of the source marks it first and looks for snaps afterwards, so that one of the two sees the other.
+`decide` says what has to be done, given what a crash or another process may have left. The source's entry is read again
+after the cut: a delete of the source marks it first and looks for snaps afterwards, so that one of the two sees the other.
 """
 
 import uuid
@@ -44,7 +43,7 @@ class Step(Enum):
 
     CLAIM = auto()  # nothing is there: give the name a uuid
     BEGIN = auto()  # the name has a uuid, nothing more: write the entry
-    RESUME = auto()  # begun, by whomever: cut, unless it is cut
+    TAKE_OVER = auto()  # begun by a maker that is gone: fence it, cut, unless it is cut
     FINISH_DELETE = auto()  # marked for deletion: finish that, then look again
     DROP_NAME = auto()  # the entry has been released: the name is free
     REUSE = auto()  # complete, of the same source
@@ -62,7 +61,7 @@ def decide(spec: SnapshotSpec, reserved: Reserved | None, entry: SnapshotEntry |
         return Step.DROP_NAME
     if entry.is_native and entry.source_handle != spec.source_handle:
         raise Conflict(f"snapshot name {spec.name!r} is taken by a snapshot of volume {entry.source_handle!r}")
-    return Step.RESUME if entry.state is State.MAKING else Step.REUSE
+    return Step.TAKE_OVER if entry.state is State.MAKING else Step.REUSE
 
 
 class SnapshotCreation:
@@ -119,7 +118,8 @@ class _Creation:
             source = self._load_source(reserved)
             taken = reserved or self._journal.claim(self._spec.name, new_uuid)
             return self._begin(taken.uuid, source) if reserved or taken.uuid == new_uuid else None
-        if step is Step.RESUME:
+        if step is Step.TAKE_OVER:
+            self._site.fence(entry)
             return self._cut(self._journal.take_over(entry, self._site.cluster.address))
         if step is Step.REUSE:
             return self._reuse(entry)

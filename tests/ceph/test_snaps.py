@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from csi_driver.ceph.api import CloneSource, ImageExists, ImageHasSnapshots, ImageMissing, Images, Pool, SnapKind
+from csi_driver.ceph.api import CloneSource, ImageExists, ImageHasSnapshots, ImageMissing, Images, Pool, SnapKind, Write
 from csi_driver.errors import InvalidRequest, NoSpace
 from csi_driver.model import ImageLayout
 from tests.ceph.conftest import SNAP
@@ -48,6 +48,21 @@ def test_a_snap_is_cut_once(images: Images, image: str, image_id: str) -> None:
     images.grow(image, 16 * MIB)
     assert images.cut(image_id, SNAP, most=1) == first
     assert names(images, image) == [SNAP]
+
+
+def test_a_snap_that_a_killed_client_left_half_made_is_cut_anew(pool: Pool, image: str) -> None:
+    """The snap stands in the header, and its object map was not written yet: no clone of it can be made."""
+    layout = ImageLayout(("layering", "exclusive-lock", "object-map"))
+    pool.images.create(image, 8 * MIB, layout)
+    image_id = pool.images.find_id(image)
+    assert image_id
+    half = pool.images.cut(image_id, SNAP, most=1)
+    pool.objects.apply(f"rbd_object_map.{image_id}.{half.snap_id:016x}", Write(remove_object=True))
+    with pytest.raises(ImageMissing):
+        pool.images.clone(CloneSource(pool, image, SNAP), f"{image}-clone", layout)
+    assert pool.images.cut(image_id, SNAP, most=1).snap_id > half.snap_id
+    pool.images.clone(CloneSource(pool, image, SNAP), f"{image}-clone", layout)
+    assert pool.images.inspect(f"{image}-clone").has_parent
 
 
 def test_no_more_snaps_are_cut_than_are_allowed(images: Images, image: str, image_id: str) -> None:

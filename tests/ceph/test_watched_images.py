@@ -3,9 +3,11 @@
 import pytest
 
 from csi_driver.ceph.api import ImageBusy, Pool
+from csi_driver.ceph.cluster import RadosClusters
 from csi_driver.dev.layout import DevCeph
-from csi_driver.model import ImageLayout
+from csi_driver.model import Credentials, ImageLayout
 from tests import image_data
+from tests.dying_watcher import leave_a_watch
 from tests.image_client import ImageClient
 
 MIB = 1 << 20
@@ -52,6 +54,31 @@ def test_a_watched_image_goes_to_the_trash_and_is_purged_when_its_client_is_gone
         assert image_id in {entry.image_id for entry in pool.images.list_trash()}
     pool.images.purge(image_id)
     assert image_id not in {entry.image_id for entry in pool.images.list_trash()}
+
+
+def test_a_watch_that_outlives_its_client_is_found_out(
+    ceph_dev: DevCeph, clusters: RadosClusters, provisioner: Credentials, pool: Pool, made: str
+) -> None:
+    """The client was killed while its watch was being written: no blocklist ends it, and the image cannot be removed."""
+    image_id = pool.images.find_id(made)
+    assert image_id
+    address = leave_a_watch(ceph_dev, f"rbd_header.{image_id}")
+    with clusters.connect("dev", provisioner) as cluster:
+        cluster.blocklist(address)
+    assert [watcher.address for watcher in pool.images.inspect(made).watchers] == [address]
+    with pytest.raises(ImageBusy):
+        pool.images.remove(made)
+    assert pool.images.watchers(image_id) == ()
+    pool.images.remove(made)
+
+
+def test_a_watch_of_a_living_client_stays(ceph_dev: DevCeph, pool: Pool, made: str) -> None:
+    image_id = pool.images.find_id(made)
+    assert image_id
+    with ImageClient(ceph_dev, made) as client:
+        assert [watcher.address for watcher in pool.images.watchers(image_id)] == [client.address]
+        assert [watcher.address for watcher in pool.images.watchers(image_id)] == [client.address]
+    assert pool.images.watchers(image_id) == ()
 
 
 def test_an_image_grows_and_is_snapped_under_its_client(ceph_dev: DevCeph, pool: Pool, made: str) -> None:

@@ -1,11 +1,8 @@
 """A cluster that does not answer, and a client that died with an image's lock: answers in time, and success afterwards."""
 
-import os
-import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
@@ -19,6 +16,7 @@ from tests.controller.calls import UNFINISHED, Calls
 from tests.driver import DriverProcess
 from tests.fixtures.driver import StartDriver
 from tests.image_client import ImageClient
+from tests.osd import stopped_osd
 from tests.rpc.valid_requests import GIB, mounted
 
 TIMEOUT_S = 6
@@ -34,16 +32,6 @@ def fragile_ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCeph]:
         yield cluster.up(DevOptions(directory))
     finally:
         cluster.down(directory, purge=True)
-
-
-@contextmanager
-def stopped_osd(ceph: DevCeph) -> Iterator[None]:
-    pid = int((ceph.directory / "run" / "osd.0.pid").read_text())
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 def timed(call: Callable[[], object]) -> tuple[float, object]:

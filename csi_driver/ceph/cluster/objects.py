@@ -2,7 +2,7 @@
 
 import errno
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 
 import rados
 
@@ -10,6 +10,9 @@ from csi_driver.ceph.api import CompareFailed, Create, ObjectExists, ObjectMissi
 from csi_driver.tracing import step
 
 _PAGE = 1000  # an OSD returns at most 1,024 entries
+
+_CACHED_CONTEXTS = 128
+"""Twice osd_pg_object_context_cache_count, the number of objects of a placement group that an OSD keeps in memory."""
 
 _LEASE = "lease"
 _MAY_RENEW = 1  # LIBRADOS_LOCK_FLAG_MAY_RENEW
@@ -136,6 +139,17 @@ class RadosObjects:
         if place not in self._ensured:
             self.apply(name, Write(create=Create.ENSURE))
             self._ensured.add(place)
+
+    def push_out(self, name: str) -> None:
+        """By removals of objects that are not there, with the object's name as locator: they land in its placement group."""
+        with step("objects.push_out", name), self._translate(f"look anew at object {self._ioctx.name}/{name}"):
+            self._ioctx.set_locator_key(name)
+            try:
+                for number in range(_CACHED_CONTEXTS):
+                    with suppress(rados.ObjectNotFound):
+                        self._ioctx.remove_object(f"csi.absent.{number}")
+            finally:
+                self._ioctx.set_locator_key("")
 
     def list_page(self, name: str, *, prefix: str, after: str, limit: int) -> list[tuple[str, str]]:
         return self._page(name, prefix=prefix, after=after, limit=limit) or []
