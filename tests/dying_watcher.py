@@ -1,4 +1,4 @@
-"""A client that is killed while an OSD is about to write down its watch.
+"""A client that is killed while an OSD writes its watch down.
 
 As a program: `python -m tests.dying_watcher CONF POOL OBJECT` connects, prints its address, waits for a line and watches.
 """
@@ -6,46 +6,40 @@ As a program: `python -m tests.dying_watcher CONF POOL OBJECT` connects, prints 
 import subprocess
 import sys
 import time
-from pathlib import Path
+from collections.abc import Callable
 
 from csi_driver.dev.layout import DevCeph
-from tests.osd import stopped_osd
 
-_ESTABLISHED = "01"
+_MOST_TRIES = 100
+_STEP_S = 0.0001
+_STEPS = 15
 
 
-def leave_a_watch(ceph: DevCeph, obj: str, pool: str = "rbd") -> str:
-    """A watch on the object that nothing times out; the address of its client, which is dead."""
+def leave_a_watch(ceph: DevCeph, obj: str, is_left: Callable[[str], bool], pool: str = "rbd") -> str:
+    """A watch that its OSD committed after the connection broke, so that nothing times it out; its dead client's address.
+
+    A matter of a moment of less than a millisecond: clients are killed, each a little later than the one before, until
+    `is_left` says so of one's address.
+    """
+    for number in range(_MOST_TRIES):
+        address = _die_watching(ceph, obj, pool, after_s=_STEP_S * (number % _STEPS))
+        if is_left(address):
+            return address
+    raise AssertionError(f"none of {_MOST_TRIES} killed clients left its watch behind")
+
+
+def _die_watching(ceph: DevCeph, obj: str, pool: str, *, after_s: float) -> str:
     command = (sys.executable, "-m", "tests.dying_watcher", str(ceph.conf), pool, obj)
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as client:
         assert client.stdin
         assert client.stdout
         address = client.stdout.readline().strip()
         assert address, "the client did not connect"
-        with stopped_osd(ceph):
-            client.stdin.write("\n")
-            client.stdin.flush()
-            _await_unread_bytes(client.pid)
-            client.kill()
-            client.wait()
+        client.stdin.write("\n")
+        client.stdin.flush()
+        time.sleep(after_s)
+        client.kill()
     return address
-
-
-def _await_unread_bytes(pid: int) -> None:
-    """Until the kernel holds bytes that this process has sent and its peer has not read."""
-    ends = time.monotonic() + 10
-    while time.monotonic() < ends:
-        inodes = {link.name for link in map(Path.readlink, _descriptors(pid)) if link.name.startswith("socket:")}
-        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-        own = {row[1] for row in rows if f"socket:[{row[9]}]" in inodes}
-        if any(row[2] in own and row[3] == _ESTABLISHED and not row[4].endswith(":00000000") for row in rows):
-            return
-        time.sleep(0.01)
-    raise AssertionError("the client did not send its watch")
-
-
-def _descriptors(pid: int) -> list[Path]:
-    return [path for path in Path(f"/proc/{pid}/fd").iterdir() if path.is_symlink()]
 
 
 def main() -> None:

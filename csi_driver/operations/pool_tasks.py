@@ -40,7 +40,7 @@ class Pace:
     attempts: int = 0
 
     def pause(self, attempts: int) -> float:
-        return min(self.retry_s, self.first_retry_s * 2 ** min(attempts - 1, 20))
+        return min(self.retry_s, self.first_retry_s * 2.0 ** min(attempts - 1, 20))
 
 
 @dataclass

@@ -62,10 +62,13 @@ def test_a_watch_that_outlives_its_client_is_found_out(
     """The client was killed while its watch was being written: no blocklist ends it, and the image cannot be removed."""
     image_id = pool.images.find_id(made)
     assert image_id
-    address = leave_a_watch(ceph_dev, f"rbd_header.{image_id}")
     with clusters.connect("dev", provisioner) as cluster:
-        cluster.blocklist(address)
-    assert [watcher.address for watcher in pool.images.inspect(made).watchers] == [address]
+
+        def outlives(address: str) -> bool:
+            cluster.blocklist(address)
+            return address in {watcher.address for watcher in pool.images.inspect(made).watchers}
+
+        leave_a_watch(ceph_dev, f"rbd_header.{image_id}", outlives)
     with pytest.raises(ImageBusy):
         pool.images.remove(made)
     assert pool.images.watchers(image_id) == ()
