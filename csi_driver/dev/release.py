@@ -25,8 +25,13 @@ _APT_WAIT = ("-o", "DPkg::Lock::Timeout=600")
 _ENTER = Path(__file__).with_name("enter.sh")
 
 
-def programs(suite: str, cluster: Path, report: Report) -> Programs:
-    """The release's programs, for the cluster in this directory. Makes the root when it is not there yet."""
+def programs(suite: str, shared: Path, report: Report) -> Programs:
+    """The release's programs; the shared directory is the same inside. Makes the root when it is not there yet."""
+    return _inside(make_root(suite, report), shared)
+
+
+def make_root(suite: str, report: Report) -> Path:
+    """The release's root directory, made unless it is there. Raises DevError."""
     root = _cache() / "releases" / suite
     root.mkdir(parents=True, exist_ok=True)
     try:
@@ -35,7 +40,7 @@ def programs(suite: str, cluster: Path, report: Report) -> Programs:
                 _make_root(suite, root, report)
     except CommandError as failed:
         raise DevError(f"the root of {suite} in {root} cannot be made: {failed}") from failed
-    return _inside(root, cluster)
+    return root
 
 
 def _inside(root: Path, *shared: Path) -> Programs:

@@ -164,7 +164,7 @@ def _look_until_at_rest(site: Site, entry: VolumeEntry) -> ImageInfo:
     info = _inspect(site, entry)
     if info.watchers and not site.pool.images.watchers(info.image_id):
         return info
-    while (info := _inspect(site, entry)).watchers:
+    while info.watchers:
         flattening = site.flatten_workers.addresses()
         watchers = [watcher for watcher in info.watchers if watcher.address not in flattening]
         if not watchers:
@@ -177,6 +177,7 @@ def _look_until_at_rest(site: Site, entry: VolumeEntry) -> ImageInfo:
         if time.monotonic() > ends:
             raise Busy(f"image {entry.image_name} is being worked on by this driver at {watchers[0].address}")
         time.sleep(_LOOK_AGAIN_S)
+        info = _inspect(site, entry)
     return info
 
 

@@ -20,9 +20,9 @@ pytestmark = pytest.mark.usefixtures("clean_pool")
 
 
 @pytest.fixture(scope="module")
-def ceph_dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCeph]:
+def ceph_dev(tmp_path_factory: pytest.TempPathFactory, release: str | None) -> Iterator[DevCeph]:
     directory = tmp_path_factory.mktemp("format-1") / "ceph"
     try:
-        yield cluster.up(DevOptions(directory, clone_format_1=True))
+        yield cluster.up(DevOptions(directory, clone_format_1=True, release=release))
     finally:
         cluster.down(directory, purge=True)

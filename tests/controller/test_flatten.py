@@ -72,20 +72,20 @@ def paused_queue(pool: Pool) -> Iterator[None]:
     pool.leases.end_lease("csi.flatten_worker.default")
 
 
-def test_a_chain_of_12_generations_is_never_deeper_than_the_hard_limit(
+def test_a_chain_of_20_generations_is_never_deeper_than_the_hard_limit(
     calls: Calls, ceph_dev: DevCeph, pool: Pool
 ) -> None:
     generations, snapshots = [create_source(calls, ceph_dev, b"00")], []
-    for number in range(1, 13):
+    for number in range(1, 21):
         snapshots.append(calls.snapshot_until_done(f"snap-{number}", generations[-1].volume_id))
         limits = {"softCloneDepth": "2", "hardCloneDepth": "3"}
         copy = calls.create_until_done(f"generation-{number}", 0, source=snapshots[-1], parameters=limits)
         assert depth_of(pool, copy) < 3
-        image_data.write(ceph_dev, image_of(copy), f"{number:02}".encode(), number * MIB // 2)
+        image_data.write(ceph_dev, image_of(copy), f"{number:02}".encode(), number * MIB // 4)
         generations.append(copy)
     for number, volume in enumerate(generations):
-        read = [image_data.read(ceph_dev, image_of(volume), 2, at * MIB // 2) for at in range(13)]
-        assert read == [f"{at:02}".encode() if at <= number else bytes(2) for at in range(13)]
+        read = [image_data.read(ceph_dev, image_of(volume), 2, at * MIB // 4) for at in range(21)]
+        assert read == [f"{at:02}".encode() if at <= number else bytes(2) for at in range(21)]
     for volume in generations:
         calls.delete_until_done(volume.volume_id)
     for snapshot in snapshots:
