@@ -81,12 +81,14 @@ def _python_version(inside: Programs) -> str:
 
 
 def _install_wheels(root: Path, version: str) -> None:
-    """What uv.lock says, for that Python."""
+    """What uv.lock says, for that Python, and this project as it is now."""
     uv = next((project() / ".cache").glob("uv-*/bin/uv"))
     export = (str(uv), "export", "--quiet", "--locked", "--no-emit-project", "--project", str(project()))
     listed = subprocess.run(export, capture_output=True, check=True).stdout
-    install = (str(uv), "pip", "install", "--quiet", "--python-version", version, "--only-binary", ":all:", "--no-deps")
-    subprocess.run((*install, "--target", str(root / _WHEELS), "-r", "-"), input=listed, check=True)
+    install = (str(uv), "pip", "install", "--quiet", "--python-version", version, "--no-deps")
+    target = ("--target", str(root / _WHEELS))
+    subprocess.run((*install, *target, "--only-binary", ":all:", "-r", "-"), input=listed, check=True)
+    subprocess.run((*install, *target, "--reinstall-package", "rbd-csi", str(project())), check=True)
 
 
 def _say(text: str) -> None:

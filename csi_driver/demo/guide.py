@@ -9,6 +9,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.text import Text
 
+from csi_driver.demo.copies import Copies
 from csi_driver.demo.driver import Driver
 from csi_driver.demo.place import DemoError, Place
 from csi_driver.demo.volume import GROWN_BYTES, POOL, Volume
@@ -18,7 +19,7 @@ from csi_driver.dev.layout import DevCeph
 
 T = TypeVar("T")
 
-_WHAT_WIDTH, _RESULT_WIDTH = 24, 67
+_WHAT_WIDTH, _RESULT_WIDTH = 26, 67
 _PURGE_S = 60.0
 _FEW = 5
 _UUID_LENGTH = 36  # at the end of a volume id
@@ -33,6 +34,8 @@ class Guide:
         self._console = console
         self.driver = Driver(place, ceph.config_json)
         self.volume = Volume(self.driver.client, ceph, place)
+        self.copies = Copies(self.driver.client, ceph, place, self.volume)
+        self._written = ""
         self._before: frozenset[str] = frozenset()
 
     def clear_previous(self) -> bool:
@@ -50,17 +53,18 @@ class Guide:
             if self.driver.pid is None:
                 self._place.prepare()
                 self.driver.start()
-            uuid = (self.volume.id or self.volume.create())[-_UUID_LENGTH:]
+            ids = [self.volume.id or self.volume.create(), *self.copies.clear()]
             self.volume.unpublish()
             self.volume.unstage()
             self.volume.delete()
-            self._wait_for_purge(lambda line: uuid in line)
+            uuids = [one[-_UUID_LENGTH:] for one in ids]
+            self._wait_for_purge(lambda line: any(uuid in line for uuid in uuids))
         self.driver.end()
         self._place.socket.unlink(missing_ok=True)
-        self._place.remove_empty()
+        self._remove_places()
 
     def begin(self) -> None:
-        """From nothing to a published volume with a file, twice checked and grown."""
+        """From nothing to a published volume with a file, twice checked and grown, and copies of it."""
         self._before = inventory(self._ceph, Inventoried(POOL))
         if self._before:
             self._line("pool before", f"{POOL} holds {len(self._before)} things already: they are left alone")
@@ -76,14 +80,15 @@ class Guide:
             self.volume.publish()
             done(f"{self._place.target}")
         with self._step("write a file") as done:
-            written = self.volume.write_file()
-            done(f"32 MiB, sha256 {written[:16]}…")
+            self._written = self.volume.write_file()
+            done(f"32 MiB, sha256 {self._written[:16]}…")
         with self._step("kill -9, serve again") as done:
             self.driver.end(signal.SIGKILL)
             done(f"ready, pid {self.driver.start()}; the mount was not touched")
-        self._check_file(written)
+        self._check_file(self.volume)
         self._grow()
-        self._check_file(written)
+        self._check_file(self.volume)
+        self._copy()
 
     def end(self) -> None:
         """The way back, and the proof that nothing is left."""
@@ -95,13 +100,20 @@ class Guide:
             done("unmounted, detached")
         with self._step("DeleteVolume") as done:
             self.volume.delete()
-            done("in the trash; purged behind the answer")
+            done("deleted before its snapshot and its copies")
+        for copy in self.copies.volumes:
+            self._read_copy(copy)
+        self._await_flat()
+        self._console.print(self.copies.tree(), soft_wrap=True)
+        with self._step("delete the copies") as done:
+            deleted = self.copies.clear()
+            done(f"{len(deleted)} things, the snapshot last; purged behind the answers")
         with self._step("pool afterwards") as done:
             self._wait_for_purge(lambda line: line not in self._before)
             done(f"{POOL}: " + ("as it was before" if self._before else "no image, no omap object, no trash"))
         with self._step("node afterwards") as done:
             self.driver.end()
-            self._place.remove_empty()
+            self._remove_places()
             if left := self._place.left_on_node(self.volume.id):
                 raise DemoError(f"left on this node: {', '.join(left)}")
             done("driver ended; no mount, loop device, daemon or socket")
@@ -116,12 +128,52 @@ class Guide:
                 raise DemoError(f"CreateVolume answered {first}, and then {second}: two volumes of one name")
             done("the same volume")
 
-    def _check_file(self, written: str) -> None:
+    def _check_file(self, volume: Volume) -> None:
         with self._step("read the file") as done:
-            found = self.volume.checksum()
-            if found != written:
-                raise DemoError(f"sha256 of the file was {written}, and is now {found}")
-            done(f"sha256 {found[:16]}…, as written")
+            done(f"sha256 {self._checksum(volume)[:16]}…, as written")
+
+    def _checksum(self, volume: Volume) -> str:
+        found = volume.checksum()
+        if found != self._written:
+            raise DemoError(f"sha256 of the file in {volume.name} was {self._written}, and is now {found}")
+        return found
+
+    def _copy(self) -> None:
+        """While the volume is mounted: what was synced before is in each copy."""
+        with self._step("CreateSnapshot") as done:
+            done(self.copies.snapshot.create())
+        with self._step("restore the snapshot") as done:
+            done(self.copies.restored.create())
+        with self._step("clone the volume") as done:
+            done(self.copies.clone.create())
+        with self._step("restore, flatten: always") as done:
+            done(self.copies.flat.create())
+        self._console.print(self.copies.tree(), soft_wrap=True)
+
+    def _read_copy(self, copy: Volume) -> None:
+        with self._step(f"read {copy.name}") as done:
+            copy.stage()
+            copy.publish()
+            checksum = self._checksum(copy)
+            copy.unpublish()
+            copy.unstage()
+            done(f"staged, published; sha256 {checksum[:16]}…, as written; taken down")
+
+    def _await_flat(self) -> None:
+        with self._step("flatten") as done:
+            deadline = time.monotonic() + _PURGE_S
+            while not self.copies.is_flat():
+                if time.monotonic() > deadline:
+                    raise DemoError(f"{self.copies.flat.name} still has a parent {_PURGE_S:g} s after it was made")
+                time.sleep(0.1)
+            done(f"{self.copies.flat.name} holds all its data itself, behind the answer")
+
+    def _remove_places(self) -> None:
+        for place in (*self.copies.places, self._place):
+            place.remove_empty()
+        for place in self.copies.places:
+            if place.directory.is_dir() and not any(place.directory.iterdir()):
+                place.directory.rmdir()
 
     def _grow(self) -> None:
         before = self.volume.df()

@@ -6,6 +6,7 @@
   serve.pid       the driver's process
   volume          the volume's id; empty from the first request for it to the answer
   staging, pod    where the volume is staged and published
+  <copy>/         the same of each copy of the volume: volume, staging, pod; `snapshot/volume` is the snapshot's id
 What a run that was killed or told to keep all has left is found here and cleared away by the next one.
 """
 
@@ -72,8 +73,15 @@ class Place:
                 raise DemoError(f"another demo is at work in {self.directory}") from None
             yield
 
+    def of_copy(self, name: str) -> "Place":
+        return Place(self.directory / name)
+
     def prepare(self) -> None:
-        for directory in (self.socket.parent, self.staging, self.target.parent):
+        self.socket.parent.mkdir(parents=True, exist_ok=True)
+        self.prepare_paths()
+
+    def prepare_paths(self) -> None:
+        for directory in (self.staging, self.target.parent):
             directory.mkdir(parents=True, exist_ok=True)
 
     def remove_empty(self) -> None:

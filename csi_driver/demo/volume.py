@@ -5,6 +5,8 @@ The controller's calls act as the cluster's user `provisioner`, the node's as `n
 
 import hashlib
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from csi_driver.demo.client import Client, Refused
@@ -28,10 +30,23 @@ def choose_fs_type() -> str:
     return "ext4" if effective >> _CAP_SYS_RESOURCE & 1 else "xfs"
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What a copy is made of, asked for when it is made; and when its image is cut off from its parent."""
+
+    source: Callable[[], pb.VolumeContentSource]
+    flatten: str = "lazy"
+
+
 class Volume:
     """The calls on one volume. `id` is empty until `create` has answered, after `is_begun` at any time."""
 
-    def __init__(self, client: Client, ceph: DevCeph, place: Place) -> None:
+    def __init__(
+        self, client: Client, ceph: DevCeph, place: Place, name: str = NAME, origin: Origin | None = None
+    ) -> None:
+        """`origin`: of a copy."""
+        self.name = name
+        self._origin = origin
         self._client = client
         self._place = place
         self._as_controller, self._as_node = ceph.secrets("provisioner"), ceph.secrets("node")
@@ -42,14 +57,18 @@ class Volume:
 
     def create(self) -> str:
         request = pb.CreateVolumeRequest(
-            name=NAME,
-            capacity_range=pb.CapacityRange(required_bytes=FIRST_BYTES),
+            name=self.name,
+            capacity_range=pb.CapacityRange(required_bytes=0 if self._origin else FIRST_BYTES),
             volume_capabilities=[self._capability()],
             parameters={"clusterID": "dev", "pool": POOL},
             secrets=self._as_controller,
         )
+        if self._origin:
+            request.volume_content_source.CopyFrom(self._origin.source())
+            request.parameters["flatten"] = self._origin.flatten
         if not self.is_begun:
             self.is_begun = True
+            self._place.prepare_paths()
             self._place.volume_file.touch()
         try:
             volume = self._client.call(self._client.controller.CreateVolume, request).volume
@@ -60,6 +79,11 @@ class Volume:
         self._place.volume_file.write_text(volume.volume_id)
         self.id = volume.volume_id
         return self.id
+
+    @property
+    def image(self) -> str:
+        """The image's name in the pool; empty before `create` has answered."""
+        return self._context.get("imageName", "")
 
     def stage(self) -> None:
         request = pb.NodeStageVolumeRequest(
