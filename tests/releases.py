@@ -27,6 +27,8 @@ _TESTS = (
 _OTHERWISE = (
     # a watch never outlives its client there: of 100 killed clients none left one
     "tests/ceph/test_watched_images.py::test_a_watch_that_outlives_its_client_is_found_out",
+    # 20.2 gives a new user a key that 16.2's librados cannot read
+    "tests/ceph/test_cluster.py::test_a_user_of_one_pool_is_denied_in_another",
     # without any capability for OSDs a client is not denied there, but never answered
     "tests/ceph/test_cluster.py::test_a_user_without_capabilities_for_the_pool_is_denied_by_each_call",
 )
