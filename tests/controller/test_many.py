@@ -1,6 +1,7 @@
 """Many snapshots of one volume."""
 
 import random
+from functools import partial
 
 import pytest
 
@@ -33,8 +34,8 @@ def test_300_snapshots_are_restored_from_and_deleted_in_any_order(calls: Calls, 
     for number, (snapshot, data) in enumerate(chance.sample(snapshots, RESTORES)):
         restored.append(calls.create(f"restored-{number}", 0, source=snapshot))
         assert image_data.read(ceph_dev, image_of(restored[-1]), 8) == data
-    ids = [(calls.delete_snapshot_until_done, snapshot.snapshot_id) for snapshot, _ in snapshots]
-    ids += [(calls.delete_until_done, volume.volume_id) for volume in (source, *restored)]
-    chance.shuffle(ids)
-    for delete, one in ids:
-        delete(one)
+    deletes = [partial(calls.delete_snapshot_until_done, snapshot.snapshot_id) for snapshot, _ in snapshots]
+    deletes += [partial(calls.delete_until_done, volume.volume_id) for volume in (source, *restored)]
+    chance.shuffle(deletes)
+    for delete in deletes:
+        delete()
