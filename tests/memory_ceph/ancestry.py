@@ -1,0 +1,49 @@
+"""Chains of parents."""
+
+from csi_driver.ceph.api import ImageMissing, ParentSnap
+from tests.memory_ceph.seam import Link, seam
+from tests.memory_ceph.state import Images, View
+
+
+class MemoryAncestry:
+    """`Ancestry` over all images of the cluster."""
+
+    def __init__(self, link: Link, images: Images) -> None:
+        self.link = link
+        self._images = images
+
+    @seam("ancestry.has_header")
+    def has_header(self, image_id: str) -> bool:
+        return image_id in self._images.by_id
+
+    @seam("ancestry.find_parent")
+    def find_parent(self, image_id: str) -> ParentSnap | None:
+        image = self._images.by_id.get(image_id)
+        return image.parent if image else None
+
+    @seam("ancestry.has_snap")
+    def has_snap(self, snap: ParentSnap) -> bool:
+        return self._images.snap_at(snap) is not None
+
+    @seam("ancestry.count")
+    def count(self, image_id: str, snap_id: int | None = None) -> int:
+        return count(self._images, image_id, snap_id)
+
+    @seam("ancestry.drop_parent")
+    def drop_parent(self, image_id: str) -> None:
+        image = self._images.by_id.get(image_id)
+        if image is None:
+            raise ImageMissing(image_id)
+        image.parent = None
+        views: list[View] = [image, *image.snaps.values()]
+        for view in views:
+            view.overlap_bytes = 0
+
+
+def count(images: Images, image_id: str, snap_id: int | None = None) -> int:
+    """By the headers alone: of a link to a snap that is gone, too."""
+    image = images.by_id.get(image_id)
+    view = image if image is None or snap_id is None else image.snaps.get(snap_id)
+    if image is None or view is None or not view.overlap_bytes or image.parent is None:
+        return 0
+    return 1 + count(images, image.parent.image_id, image.parent.snap_id)

@@ -1,0 +1,151 @@
+"""The cluster, connections to it, and the pools opened on them."""
+
+import itertools
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from threading import RLock
+
+from csi_driver.ceph.api import Ancestry, Cluster, Clusters, Images, Leases, Objects, Pool
+from csi_driver.errors import ClusterUnavailable, InvalidRequest, PoolMissing
+from csi_driver.model import ClusterEntry, Credentials, ImageAddress
+from tests.memory_ceph import state
+from tests.memory_ceph.ancestry import MemoryAncestry
+from tests.memory_ceph.objects import MemoryObjects
+from tests.memory_ceph.seam import Client
+from tests.memory_ceph.snaps import MemoryImages
+
+WATCH_S = 30.0
+"""How long the watch of a client lasts that died (osd_client_watch_timeout)."""
+
+
+class MemoryCeph:
+    """One cluster. clones_format_2: whether its oldest clients allow that. now: its clock, in seconds since the epoch."""
+
+    def __init__(
+        self,
+        pools: Mapping[int, str] | None = None,
+        *,
+        clones_format_2: bool = True,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.pools = dict(pools or {2: "rbd", 3: "second", 4: "data"})
+        self.clones_format_2 = clones_format_2
+        self.now = now
+        self.guard = RLock()
+        self.images = state.Images()
+        self.blocklist: set[str] = set()
+        self._places: dict[tuple[int, str], state.Place] = {}
+        self._numbers = itertools.count(1)
+
+    def number(self) -> int:
+        """For ids and addresses: each once."""
+        return next(self._numbers)
+
+    def place(self, pool_id: int, namespace: str = "") -> state.Place:
+        return self._places.setdefault((pool_id, namespace), state.Place(pool_id, namespace))
+
+    def watchers(self, image: state.StoredImage) -> tuple[str, ...]:
+        """Addresses; the watch of a client that is on the blocklist or long dead is gone."""
+        now = self.now()
+        return tuple(address for address, ends in image.watches.items() if ends > now and address not in self.blocklist)
+
+
+class Connection:
+    """`Cluster` of one client."""
+
+    def __init__(self, ceph: MemoryCeph, client: Client, entry: ClusterEntry, credentials: Credentials) -> None:
+        self.ceph = ceph
+        self.entry = entry
+        self.user = credentials.user
+        self.address = f"10.0.0.1:0/{ceph.number()}"
+        self.is_given_up = False
+        self.guard = ceph.guard
+        self._client = client
+        self._credentials = credentials
+
+    def begin(self, call: str) -> None:
+        self._client.reach(f"{call}:before", self)
+        if self.address in self.ceph.blocklist:
+            self.replace()
+            raise ClusterUnavailable(f"{call}: this client was put on the cluster's blocklist; it connects anew")
+
+    def reach(self, point: str) -> None:
+        self._client.reach(point, self)
+
+    @contextmanager
+    def watching(self, image: state.StoredImage) -> Iterator[None]:
+        """Open for writing; what dies meanwhile leaves its watch for a while."""
+        image.watches[self.address] = float("inf")
+        try:
+            yield
+        finally:
+            if self._client.is_dead:
+                image.watches[self.address] = self.ceph.now() + WATCH_S
+            else:
+                image.watches.pop(self.address, None)
+
+    @contextmanager
+    def pool(self, pool: str | int) -> Iterator["MemoryPool"]:
+        for pool_id, name in self.ceph.pools.items():
+            if pool in (pool_id, name):
+                yield MemoryPool(self, pool_id, name)
+                return
+        raise PoolMissing(f"cluster {self.entry.cluster_id!r} has no pool {pool!r}")
+
+    def blocklist(self, address: str) -> None:
+        self.begin("cluster.blocklist")
+        self.ceph.blocklist.add(address)
+        self.reach("cluster.blocklist:after")
+
+    def replace(self) -> None:
+        self.is_given_up = True
+
+    def image_address(self, pool: Pool, image: str) -> ImageAddress:
+        return ImageAddress(self.entry.monitors, self._credentials, pool.name, self.entry.rados_namespace, image)
+
+
+class MemoryPool:
+    """`Pool` on one connection."""
+
+    def __init__(self, cluster: Connection, pool_id: int, name: str) -> None:
+        ceph = cluster.ceph
+        self.cluster: Cluster = cluster
+        self.name = name
+        self.pool_id = pool_id
+        self.namespace = cluster.entry.rados_namespace
+        place = ceph.place(pool_id, self.namespace)
+        objects = MemoryObjects(cluster, place, cluster.address, ceph.now)
+        self.objects: Objects = objects
+        self.leases: Leases = objects
+        self.images: Images = MemoryImages(cluster, ceph, place)
+        self.ancestry: Ancestry = MemoryAncestry(cluster, ceph.images)
+
+
+class MemoryClusters:
+    """`Clusters` of one client: a single one, `dev`."""
+
+    def __init__(self, ceph: MemoryCeph, client: Client) -> None:
+        self._ceph = ceph
+        self._client = client
+        self._entry = ClusterEntry("dev", ("127.0.0.1",), credentials=Credentials("provisioner", "key"))
+        self._connections: dict[tuple[Credentials, str], Connection] = {}
+
+    def entry(self, cluster_id: str) -> ClusterEntry:
+        if cluster_id != self._entry.cluster_id:
+            raise InvalidRequest(f"clusterID {cluster_id!r} is not in the clusters file; it has: dev")
+        return self._entry
+
+    @contextmanager
+    def connect(self, cluster_id: str, credentials: Credentials | None, purpose: str = "") -> Iterator[Connection]:
+        entry = self.entry(cluster_id)
+        who = credentials or entry.credentials
+        assert who
+        connection = self._connections.get((who, purpose))
+        if connection is None or connection.is_given_up:
+            connection = Connection(self._ceph, self._client, entry, who)
+            self._connections[who, purpose] = connection
+        yield connection
+
+
+_: tuple[type[Cluster], type[Pool], type[Clusters]] = (Connection, MemoryPool, MemoryClusters)

@@ -1,0 +1,205 @@
+"""Images, their metadata and the trash. What librbd writes in several steps has its points between them."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+from csi_driver.ceph.api import (
+    ImageBusy,
+    ImageExists,
+    ImageHasSnapshots,
+    ImageInfo,
+    ImageMissing,
+    Snap,
+    TrashEntry,
+    Watcher,
+)
+from csi_driver.errors import InvalidRequest
+from csi_driver.model import ImageLayout
+from tests.memory_ceph.seam import Link, seam
+from tests.memory_ceph.state import BLOCK, Images, Place, StoredImage
+
+_NEEDS = {"object-map": "exclusive-lock", "fast-diff": "object-map"}
+
+
+class Watching(Link, Protocol):
+    """A connection that can have images open."""
+
+    def watching(self, image: StoredImage) -> AbstractContextManager[None]: ...
+
+
+class Ceph(Protocol):
+    """What the calls need of the cluster."""
+
+    pools: dict[int, str]
+    clones_format_2: bool
+    images: Images
+
+    def number(self) -> int: ...
+    def now(self) -> float: ...
+    def watchers(self, image: StoredImage) -> tuple[str, ...]: ...
+
+
+class ImageCalls:
+    """The calls of `Images` that concern no snap."""
+
+    def __init__(self, link: Watching, ceph: Ceph, place: Place) -> None:
+        self.link = link
+        self.ceph = ceph
+        self.place = place
+
+    @property
+    def raw(self) -> object:
+        return self.place
+
+    @seam("images.create")
+    def create(self, name: str, size_bytes: int, layout: ImageLayout) -> None:
+        if name in self.place.names:
+            raise ImageExists(name)
+        features = self.features_of(layout)
+        image_id = self.new_id()
+        self.place.names[name] = image_id
+        self.link.reach("images.create:named")
+        self.ceph.images.by_id[image_id] = StoredImage(image_id, self.place, size_bytes, features, layout.data_pool)
+
+    def new_id(self) -> str:
+        return f"{self.ceph.number():012x}"
+
+    def features_of(self, layout: ImageLayout) -> tuple[str, ...]:
+        """Raises InvalidRequest as librbd refuses."""
+        for feature, needed in _NEEDS.items():
+            if feature in layout.features and needed not in layout.features:
+                raise InvalidRequest(f"librbd refuses {layout}: {feature} needs {needed}")
+        unit = layout.stripe_unit_bytes
+        if unit and (unit > layout.object_size_bytes or layout.object_size_bytes % unit):
+            raise InvalidRequest(f"librbd refuses {layout}: stripe unit")
+        if layout.data_pool and layout.data_pool not in self.ceph.pools.values():
+            raise InvalidRequest(f"cannot create an image: dataPool {layout.data_pool!r} does not exist")
+        return (*layout.features, *(["striping"] if unit else []), *(["data-pool"] if layout.data_pool else []))
+
+    # ── looking ──
+
+    @seam("images.find_id")
+    def find_id(self, name: str) -> str | None:
+        return self.place.names.get(name)
+
+    @seam("images.inspect")
+    def inspect(self, name: str) -> ImageInfo:
+        return self.info(self.named(name))
+
+    @seam("images.inspect_id")
+    def inspect_id(self, image_id: str) -> ImageInfo:
+        return self.info(self.opened(image_id))
+
+    @seam("images.watchers")
+    def watchers(self, image_id: str) -> tuple[Watcher, ...]:
+        image = self.ceph.images.by_id.get(image_id)
+        return self.watchers_of(image) if image and self.ceph.images.can_open(image) else ()
+
+    @seam("images.get_metadata")
+    def get_metadata(self, name: str) -> dict[str, str]:
+        return dict(self.named(name).metadata)
+
+    @seam("images.list_trash")
+    def list_trash(self) -> list[TrashEntry]:
+        return [TrashEntry(image_id, name) for image_id, name in self.place.trash.items()]
+
+    def opened(self, image_id: str) -> StoredImage:
+        """Raises ImageMissing for all that cannot be opened."""
+        image = self.ceph.images.by_id.get(image_id)
+        if image is None or image.place is not self.place or not self.ceph.images.can_open(image):
+            raise ImageMissing(image_id)
+        return image
+
+    def named(self, name: str) -> StoredImage:
+        return self.opened(self.place.names.get(name, f"none of {name}"))
+
+    def info(self, image: StoredImage) -> ImageInfo:
+        return ImageInfo(
+            image_id=image.image_id,
+            size_bytes=image.size_bytes,
+            features=image.features,
+            data_pool=image.data_pool,
+            snaps=tuple(Snap(one.snap_id, one.name, one.size_bytes, one.kind) for one in image.snaps.values()),
+            has_parent=image.parent is not None and image.overlap_bytes > 0,
+            watchers=self.watchers_of(image),
+        )
+
+    def watchers_of(self, image: StoredImage) -> tuple[Watcher, ...]:
+        return tuple(Watcher(address, 4000 + number) for number, address in enumerate(self.ceph.watchers(image)))
+
+    # ── changing ──
+
+    @contextmanager
+    def writing(self, image: StoredImage) -> Iterator[StoredImage]:
+        with self.link.watching(image):
+            yield image
+
+    @seam("images.grow")
+    def grow(self, name: str, size_bytes: int) -> int:
+        with self.writing(self.named(name)) as image:
+            image.size_bytes = max(image.size_bytes, size_bytes)
+            return image.size_bytes
+
+    @seam("images.shrink")
+    def shrink(self, name: str) -> None:
+        with self.writing(self.named(name)) as image:
+            image.size_bytes = 1
+            image.overlap_bytes = min(image.overlap_bytes, 1)
+            image.data = {number: value for number, value in image.data.items() if number * BLOCK < 1}
+
+    @seam("images.set_metadata")
+    def set_metadata(self, image_id: str, metadata: Mapping[str, str]) -> None:
+        if image_id not in self.ceph.images.by_id:
+            raise ImageMissing(image_id)
+        self.ceph.images.by_id[image_id].metadata.update(metadata)
+
+    # ── removing ──
+
+    @seam("images.remove")
+    def remove(self, name: str) -> None:
+        begun = next((image_id for image_id, was in self.place.removing.items() if was == name), None)
+        image_id = self.place.names.get(name, begun)
+        if image_id is None:
+            raise ImageMissing(name)
+        self._refuse_needed(image_id)
+        self.place.removing[image_id] = name
+        self.link.reach("images.remove:both")
+        self.place.names.pop(name, None)
+        self.link.reach("images.remove:unnamed")
+        self._drop(image_id, "images.remove")
+        del self.place.removing[image_id]
+
+    @seam("images.move_to_trash")
+    def move_to_trash(self, name: str) -> None:
+        image_id = self.place.names.get(name)
+        if image_id not in self.ceph.images.by_id:
+            raise ImageMissing(name)
+        self.place.trash[image_id] = name
+        self.link.reach("images.move_to_trash:both")
+        del self.place.names[name]
+
+    @seam("images.purge")
+    def purge(self, image_id: str) -> None:
+        if image_id not in self.place.trash:
+            raise ImageMissing(image_id)
+        self._refuse_needed(image_id)
+        self._drop(image_id, "images.purge")
+        del self.place.trash[image_id]
+
+    def _refuse_needed(self, image_id: str) -> None:
+        """Raises ImageBusy, ImageHasSnapshots."""
+        image = self.ceph.images.by_id.get(image_id)
+        if image is None:
+            return
+        if self.ceph.watchers(image):
+            raise ImageBusy(image_id)
+        if image.snaps:
+            raise ImageHasSnapshots(image_id)
+
+    def _drop(self, image_id: str, call: str) -> None:
+        if image := self.ceph.images.by_id.get(image_id):
+            self.ceph.images.detach(image, lambda point: self.link.reach(f"{call}:{point}"))
+            image.parent, image.overlap_bytes = None, 0
+            self.ceph.images.drop(image)
+            self.link.reach(f"{call}:headless")

@@ -1,0 +1,78 @@
+"""Where clients call the in-memory Ceph: the points at which one may be made to die, and the blocklist."""
+
+from collections.abc import Callable
+from functools import wraps
+from threading import RLock
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Crash(BaseException):
+    """The process ends here: nothing of the driver catches it."""
+
+
+class Link(Protocol):
+    """A connection, as the calls on it see it."""
+
+    def begin(self, call: str) -> None:
+        """Raises ClusterUnavailable for a client on the blocklist, or what the client's test wants."""
+
+    def reach(self, point: str) -> None:
+        """A point within or after a call. Raises what the client's test wants."""
+
+    @property
+    def guard(self) -> RLock:
+        """Held by one call at a time."""
+
+
+def _go_on(_point: str, _link: Link) -> None:
+    return None
+
+
+class Client:
+    """One process, as the cluster sees it. A dead one makes no more calls, whatever its clean-up wants."""
+
+    def __init__(self) -> None:
+        self.is_dead = False
+        self.at_point: Callable[[str, Link], None] = _go_on
+
+    def reach(self, point: str, link: Link) -> None:
+        if self.is_dead:
+            raise Crash(point)
+        self.at_point(point, link)
+
+    def die(self, point: str) -> None:
+        self.is_dead = True
+        raise Crash(point)
+
+
+class Linked(Protocol):
+    """Part of a pool whose calls go over one connection."""
+
+    @property
+    def link(self) -> Link: ...
+
+
+S = TypeVar("S", bound=Linked)
+
+
+def seam(call: str) -> Callable[[Callable[Concatenate[S, P], R]], Callable[Concatenate[S, P], R]]:
+    """A call of a client: atomic, with a point before and one after it, and refused to a client on the blocklist."""
+
+    def wrap(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
+        after = f"{call}:after"
+
+        @wraps(method)
+        def through(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+            link = self.link
+            link.begin(call)
+            with link.guard:
+                result = method(self, *args, **kwargs)
+            link.reach(after)
+            return result
+
+        return through
+
+    return wrap

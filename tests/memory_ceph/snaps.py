@@ -1,0 +1,162 @@
+"""Snaps, clones and flattens. What librbd writes in several steps has its points between them."""
+
+from collections.abc import Callable
+
+from csi_driver.ceph.api import CloneSource, ImageBusy, ImageExists, ImageMissing, ParentSnap, Snap, SnapKind
+from csi_driver.errors import InvalidRequest, NoSpace
+from csi_driver.model import ImageLayout
+from tests.memory_ceph.images import ImageCalls
+from tests.memory_ceph.seam import seam
+from tests.memory_ceph.state import Place, StoredImage, StoredSnap
+
+
+class MemoryImages(ImageCalls):
+    """`Images` of one place."""
+
+    # ── snaps ──
+
+    @seam("images.cut")
+    def cut(self, image_id: str, snap: str, *, most: int) -> Snap:
+        with self.writing(self.opened(image_id)) as image:
+            present = image.find_snap(snap)
+            if present and not self._is_whole(image, present):
+                self._remove(image, present)
+                present = None
+            if present is None:
+                there = sum(one.kind is SnapKind.USER for one in image.snaps.values())
+                if there >= most:
+                    raise NoSpace(f"the volume has {there} snapshots and at most {most} are allowed: delete some")
+                present = self._make(image, snap)
+            return _dated(present)
+
+    def _make(self, image: StoredImage, name: str) -> StoredSnap:
+        snap = StoredSnap(
+            self.ceph.number(), name, image.size_bytes, dict(image.data), image.overlap_bytes, self.ceph.now()
+        )
+        image.snaps[snap.snap_id] = snap
+        self.link.reach("images.cut:half")
+        if "object-map" in image.features:
+            self.place.objects[image.object_map(snap.snap_id)] = {}
+        return snap
+
+    def _is_whole(self, image: StoredImage, snap: StoredSnap) -> bool:
+        has_map = "object-map" not in image.features or image.object_map(snap.snap_id) in image.place.objects
+        return has_map and self.ceph.images.can_open(image, snap)
+
+    @seam("images.get_snap")
+    def get_snap(self, name: str, snap: str) -> Snap:
+        found = self.named(name).find_snap(snap)
+        if found is None:
+            raise ImageMissing(f"snap {snap}")
+        return _dated(found)
+
+    @seam("images.snap_ids")
+    def snap_ids(self, image_id: str) -> tuple[int, ...]:
+        image = self.ceph.images.by_id.get(image_id)
+        return tuple(image.snaps) if image else ()
+
+    @seam("images.protect")
+    def protect(self, name: str, snap: str) -> None:
+        self._protect(self.named(name), snap)
+
+    def _protect(self, image: StoredImage, snap: str) -> None:
+        found = image.find_snap(snap)
+        if found is None:
+            raise ImageMissing(f"snap {snap}")
+        found.is_protected = True
+
+    @seam("images.remove_snap")
+    def remove_snap(self, image_id: str, snap: str) -> None:
+        with self.writing(self.opened(image_id)) as image:
+            for one in list(image.snaps.values()):
+                if one.kind is SnapKind.USER and one.name == snap:
+                    self._remove(image, one)
+                elif one.kind is SnapKind.TRASH and one.original_name == snap and not one.children:
+                    self.ceph.images.drop_snap(image, one.snap_id)
+
+    def _remove(self, image: StoredImage, snap: StoredSnap) -> None:
+        """Raises ImageBusy while clones of format 1 need it."""
+        if snap.is_protected:
+            if 1 in snap.children.values():
+                raise ImageBusy(snap.name)
+            snap.is_protected = False
+            self.link.reach("images.remove_snap:unprotected")
+        if self.ceph.clones_format_2:
+            snap.kind, snap.original_name, snap.name = SnapKind.TRASH, snap.name, f"trashed.{snap.snap_id}"
+            self.link.reach("images.remove_snap:trashed")
+        if not snap.children:
+            self.ceph.images.drop_snap(image, snap.snap_id)
+
+    @seam("images.drop_trashed_snaps")
+    def drop_trashed_snaps(self, image_id: str) -> None:
+        with self.writing(self.opened(image_id)) as image:
+            for one in list(image.snaps.values()):
+                if one.kind is SnapKind.TRASH and not one.children:
+                    self.ceph.images.drop_snap(image, one.snap_id)
+
+    # ── clones ──
+
+    @seam("images.clone")
+    def clone(self, source: CloneSource, name: str, layout: ImageLayout) -> None:
+        image, snap = self._source(source)
+        if name in self.place.names:
+            raise ImageExists(name)
+        features = self.features_of(layout)
+        if not self.ceph.clones_format_2 and not snap.is_protected:
+            self._protect(image, source.snap)
+            self.link.reach("images.clone:protected")
+        image_id = self.new_id()
+        self.place.names[name] = image_id
+        self.link.reach("images.clone:named")
+        clone = StoredImage(image_id, self.place, snap.size_bytes, features, layout.data_pool)
+        self.ceph.images.by_id[image_id] = clone
+        with self.writing(clone):
+            self.link.reach("images.clone:zeros")
+            clone.parent = ParentSnap(image.place.pool_id, image.place.namespace, image.image_id, snap.snap_id)
+            clone.overlap_bytes = snap.size_bytes
+            self.link.reach("images.clone:unlisted")
+            snap.children[image_id] = 2 if self.ceph.clones_format_2 else 1
+
+    def _source(self, source: CloneSource) -> tuple[StoredImage, StoredSnap]:
+        """Raises ImageMissing, InvalidRequest."""
+        there = source.pool.images.raw
+        assert isinstance(there, Place)
+        image = self.ceph.images.by_id.get(there.names.get(source.image, ""))
+        snap = image.find_snap(source.snap) if image else None
+        if image is None or snap is None or not self._is_whole(image, snap):
+            raise ImageMissing(f"{source.image}@{source.snap}")
+        if "layering" not in image.features:
+            raise InvalidRequest(f"image {source.image} has not the feature layering and cannot be cloned")
+        return image, snap
+
+    @seam("images.flatten")
+    def flatten(self, image_id: str, progress: Callable[[float], None]) -> None:
+        with self.writing(self.opened(image_id)) as image:
+            if image.parent is None or not image.overlap_bytes:
+                return
+            self._copy_up(image)
+            progress(0.5)
+            self.link.reach("images.flatten:copying")
+            if image_id not in self.ceph.images.by_id:  # others may go on meanwhile
+                raise ImageMissing(image_id)
+            self._copy_up(image)
+            progress(1.0)
+            views = _flattened(image)
+            if not any(one.overlap_bytes for one in image.snaps.values() if one not in views):
+                self.ceph.images.detach(image, lambda point: self.link.reach(f"images.flatten:{point}"))
+                image.parent = None
+            for view in views:
+                view.overlap_bytes = 0
+
+    def _copy_up(self, image: StoredImage) -> None:
+        for view in _flattened(image):
+            self.ceph.images.copy_up(image, view)
+
+
+def _flattened(image: StoredImage) -> list[StoredImage | StoredSnap]:
+    """The head, and with deep-flatten the snaps as well."""
+    return [image, *(image.snaps.values() if "deep-flatten" in image.features else ())]
+
+
+def _dated(snap: StoredSnap) -> Snap:
+    return Snap(snap.snap_id, snap.name, snap.size_bytes, snap.kind, snap.created_at)
