@@ -21,6 +21,7 @@ from csi_driver.errors import (
     DriverError,
     Inconsistent,
     InvalidRequest,
+    OutOfRange,
     PoolMissing,
     Rejected,
     StillWorking,
@@ -212,7 +213,7 @@ class _Creation:
             images = self._site.pool.images
             size_bytes = entry.size_bytes or self._spec.size_bytes
             if origin and entry.cloned_from:
-                self._clone(entry, origin, entry.cloned_from, size_bytes)
+                size_bytes = self._clone(entry, origin, entry.cloned_from, size_bytes)
             else:
                 images.create(entry.image_name, size_bytes, self._spec.layout)
             image_id = images.find_id(entry.image_name)
@@ -251,19 +252,29 @@ class _Creation:
         if enqueue(self._site, entry, is_awaited=is_awaited):
             self._behind.flattener.look_at(replace(self._site.key, pool=self._site.pool.pool_id))
 
-    def _clone(self, entry: VolumeEntry, origin: Origin, cloned_from: ClonedFrom, size_bytes: int) -> None:
-        """One clone, grown; the snap that was cut for it goes to the trash namespace, or stays with format 1."""
+    def _clone(self, entry: VolumeEntry, origin: Origin, cloned_from: ClonedFrom, size_bytes: int) -> int:
+        """One clone, grown; its bytes. The snap that was cut for it goes to the trash namespace, or stays with format 1."""
         images = self._site.pool.images
         try:
+            cloned_bytes = origin.cut(cloned_from)
+            self._refuse_above_limit(cloned_bytes, origin)
             images.clone(origin.clone_source(cloned_from), entry.image_name, self._spec.layout)
         except ImageMissing as error:
             with self._origin():  # NotFound, if it was deleted just now
                 raise ClusterUnavailable(f"the source {origin.handle} cannot be cloned: {error}") from error
-        if size_bytes > origin.size_bytes:
+        if size_bytes > cloned_bytes:
             images.grow(entry.image_name, size_bytes)
         if cloned_from.is_temporary:
             remove_clone_snap(self._site, entry)
             self._have_source_finished(origin)
+        return max(size_bytes, cloned_bytes)
+
+    def _refuse_above_limit(self, size_bytes: int, origin: Origin) -> None:
+        limit = self._spec.capacity.limit_bytes
+        if limit and size_bytes > limit:
+            raise OutOfRange(
+                f"capacity_range.limit_bytes {limit} is below the {size_bytes} bytes that {origin.handle} has by now"
+            )
 
     def _have_source_finished(self, origin: Origin) -> None:
         """A source that was deleted meanwhile was held by the snap alone, perhaps."""

@@ -43,10 +43,16 @@ class Origin:
         snap = self.snap or CLONE_PREFIX + new_uuid
         return ClonedFrom(self.pool.pool_id, self.image_id, snap, is_temporary=not self.snap)
 
+    def cut(self, cloned_from: ClonedFrom) -> int:
+        """Bytes of the snap to clone, cut now if it is this copy's own. Raises ImageMissing, NoSpace.
+
+        More than the recorded size where the source has grown since, or its growth was cut short before that was recorded.
+        """
+        if not cloned_from.is_temporary:
+            return self.size_bytes
+        return self.pool.images.cut(self.image_id, cloned_from.snap_name, most=MOST_SNAPS).size_bytes
+
     def clone_source(self, cloned_from: ClonedFrom) -> CloneSource:
-        """The snap to clone, cut now if it is this copy's own. Raises ImageMissing, NoSpace."""
-        if cloned_from.is_temporary:
-            self.pool.images.cut(self.image_id, cloned_from.snap_name, most=MOST_SNAPS)
         return CloneSource(self.pool, self.image, cloned_from.snap_name)
 
     def size_for(self, spec: VolumeSpec) -> int:
