@@ -144,8 +144,10 @@ class Journal(Generic[E]):
             self._change(entry, put=put, also={layout.DEPTH: before})
 
     def record_size(self, entry: E, size_bytes: int) -> None:
+        """Raises Lost when another process has recorded one since, which may be larger."""
+        before = str(entry.size_bytes) if entry.size_bytes else ""
         with step("journal.record_size", entry.uuid):
-            self._change(entry, put={layout.SIZE: str(size_bytes)})
+            self._change(entry, put={layout.SIZE: str(size_bytes)}, also={layout.SIZE: before})
 
     # ── ending ──
 
