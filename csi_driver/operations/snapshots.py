@@ -30,7 +30,7 @@ from csi_driver.journal.layout import State
 from csi_driver.locks import KeyedLocks
 from csi_driver.model import Credentials, Snapshot, SnapshotSpec
 from csi_driver.operations.origin import MOST_SNAPS
-from csi_driver.operations.site import PoolKey, Site, Sites, load_usable, parse_handle, volume_lock
+from csi_driver.operations.site import PoolKey, Site, Sites, load_usable, parse_handle, unopened, volume_lock
 from csi_driver.operations.snapshot_deletion import finish_snapshot_delete
 
 log = structlog.get_logger(__name__)
@@ -170,14 +170,11 @@ class _Creation:
         try:
             snap = self._site.pool.images.cut(entry.source_image_id, entry.snap_name, most=MOST_SNAPS)
         except ImageMissing as error:
-            self._refuse_deleted_source(entry)
-            raise Inconsistent(
-                f"volume {self._source} is complete in the journal, but its image cannot be opened"
-            ) from error
+            raise unopened(self._site, self._living_source(entry)) from error
         except Rejected:
             self._undo(entry)
             raise
-        self._refuse_deleted_source(entry)
+        self._living_source(entry)
         done = replace(entry, size_bytes=snap.size_bytes, snap_id=snap.snap_id, created_at=snap.created_at)
         self._journal.complete(
             entry,
@@ -189,11 +186,11 @@ class _Creation:
         )
         return self._snapshot(done)
 
-    def _refuse_deleted_source(self, entry: SnapshotEntry) -> None:
-        """The volume was deleted while it was cut: the snapshot goes with it. Raises NotFound then."""
+    def _living_source(self, entry: SnapshotEntry) -> VolumeEntry:
+        """Raises NotFound when the volume was deleted while it was cut: the snapshot goes with it."""
         source = self._site.journal.load(self._source.uuid)
         if source is not None and source.is_usable:
-            return
+            return source
         self._undo(entry)
         self._purge_soon(replace(self._site.key, pool=self._source.pool_id))
         raise NotFound(f"volume {self._spec.source_handle!r} was deleted while its snapshot was made")
