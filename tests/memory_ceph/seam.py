@@ -22,6 +22,9 @@ class Link(Protocol):
     def reach(self, point: str) -> None:
         """A point within or after a call. Raises what the client's test wants."""
 
+    def replace(self) -> None:
+        """The next call gets another connection."""
+
     @property
     def guard(self) -> RLock:
         """Held by one call at a time."""

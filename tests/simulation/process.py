@@ -1,0 +1,51 @@
+"""One process of the driver without its threads: what goes on behind the answers is done when it is asked for."""
+
+from csi_driver.ceph.api import Clusters
+from csi_driver.errors import DriverError
+from csi_driver.journal.makers import Makers
+from csi_driver.locks import KeyedLocks
+from csi_driver.operations.creation import Behind, VolumeCreation
+from csi_driver.operations.deletion import VolumeDeletion
+from csi_driver.operations.expansion import VolumeExpansion
+from csi_driver.operations.flattener import Flattener
+from csi_driver.operations.purge import Purger
+from csi_driver.operations.site import PoolKey, Sites
+from csi_driver.operations.snapshot_deletion import SnapshotDeletion
+from csi_driver.operations.snapshots import SnapshotCreation
+
+INSTANCE = "default"
+
+
+def _later(key: PoolKey) -> None:
+    return None
+
+
+class Process:
+    """The operations of one process. identity: what its successor has too."""
+
+    def __init__(self, clusters: Clusters, identity: str, key: PoolKey) -> None:
+        locks = KeyedLocks()
+        sites = Sites(clusters, Makers(identity, INSTANCE), INSTANCE)
+        self._key = key
+        self._purger = Purger(sites, locks)
+        self._flattener = Flattener(sites, _later)
+        self._flattener.look_at = _later
+        self.creation = VolumeCreation(sites, locks, Behind(_later, self._flattener))
+        self.deletion = VolumeDeletion(sites, locks, _later)
+        self.expansion = VolumeExpansion(sites, locks)
+        self.snapshot_creation = SnapshotCreation(sites, locks, _later)
+        self.snapshot_deletion = SnapshotDeletion(sites, locks, _later)
+
+    def sweep(self) -> None:
+        """Once through what deletes have left."""
+        try:
+            self._purger._sweep(self._key)
+        except DriverError:
+            return  # as the thread does: it comes back later
+
+    def flatten(self) -> None:
+        """The flatten queue, as far as it can be worked off now."""
+        try:
+            self._flattener._sweep(self._key)
+        except DriverError:
+            return

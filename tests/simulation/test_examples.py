@@ -1,0 +1,38 @@
+"""Histories that once broke a rule, in their shortest form."""
+
+import pytest
+
+from csi_driver.model import FlattenMode
+from tests.simulation.ending import end
+from tests.simulation.machine import History
+from tests.simulation.steps import Crash, Create, Expand, Flatten, Meanwhile, Snapshot, Step
+from tests.simulation.virtual import virtual_world
+from tests.simulation.world import MemoryWorld
+
+EXAMPLES = {
+    "a copy of a volume whose growth was cut short is answered with its true size": [
+        Step(Create(0)),
+        Step(Expand(0), fault=Crash("images.grow:after")),
+        Step(Create(1, source=0)),
+    ],
+    "of two expansions at once the larger is recorded": [
+        Step(Create(0)),
+        Step(Expand(0), fault=Meanwhile("images.grow:after", Expand(0))),
+        Step(Expand(0)),
+    ],
+    "a snapshot of a volume whose flatten was cut short waits for the repair": [
+        Step(Create(0)),
+        Step(Create(1, source=0, mode=FlattenMode.ALWAYS)),
+        Step(Flatten(), fault=Crash("images.flatten:unlinked")),
+        Step(Snapshot(0, 1)),
+    ],
+}
+
+
+@pytest.mark.parametrize("steps", EXAMPLES.values(), ids=EXAMPLES)
+def test_a_history_that_broke_a_rule_breaks_none(steps: list[Step]) -> None:
+    with virtual_world() as clock:
+        history = History(MemoryWorld(clock))
+        history.live(steps)
+        assert history.taken == len(steps)
+        end(history, order=0)

@@ -1,0 +1,53 @@
+"""Time and uuids that are decided by the history alone, in place of those of the driver's modules."""
+
+import random
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from csi_driver.journal import journal, makers
+from csi_driver.operations import creation, deletion, depth, election, flattener, flattening, snapshots
+
+_TIMED = (journal, makers, deletion, depth, election, flattener, flattening)
+_NAMING = (creation, snapshots)
+
+
+class Clock:
+    """In place of the module `time`. It goes on when the driver sleeps, and when the history says so."""
+
+    def __init__(self) -> None:
+        self._now = 1_000_000.0
+
+    def time(self) -> float:
+        return self._now
+
+    monotonic = time
+
+    def sleep(self, seconds: float) -> None:
+        self._now += seconds
+
+
+class Uuids:
+    """In place of the module `uuid`."""
+
+    def __init__(self) -> None:
+        self._random = random.Random(0)
+
+    def uuid4(self) -> uuid.UUID:
+        return uuid.UUID(int=self._random.getrandbits(128), version=4)
+
+
+@contextmanager
+def virtual_world() -> Iterator[Clock]:
+    """The clock of the driver while this lasts."""
+    clock, uuids = Clock(), Uuids()
+    with pytest.MonkeyPatch.context() as patch:
+        for module in _TIMED:
+            patch.setattr(module, "time", clock)
+        for naming in _NAMING:
+            patch.setattr(naming, "uuid", uuids)
+        # It waits in real time, and none passes within a step.
+        patch.setattr(election.Lease, "keep", lambda _lease: None)
+        yield clock
