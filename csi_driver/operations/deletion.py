@@ -182,7 +182,15 @@ def _look_until_at_rest(site: Site, entry: VolumeEntry) -> ImageInfo:
 
 
 def _refuse_foreign_snaps(site: Site, entry: VolumeEntry, info: ImageInfo) -> None:
-    foreign = [snap for snap in info.snaps if snap.kind is not SnapKind.TRASH and not is_own_snap(site, info, snap)]
+    """A snap without an entry may be that of a snapshot deleted just now: then it went before its entry did."""
+    unknown = {
+        snap.snap_id for snap in info.snaps if snap.kind is not SnapKind.TRASH and not is_own_snap(site, info, snap)
+    }
+    if not unknown:
+        return
+    foreign = [
+        snap for snap in _inspect(site, entry).snaps if snap.snap_id in unknown and snap.kind is not SnapKind.TRASH
+    ]
     if foreign:
         named = ", ".join(snap.name for snap in foreign[:5])
         raise InUse(f"image {entry.image_name} has snapshots that this driver did not make: {named}; remove them first")
