@@ -87,7 +87,9 @@ class History:
                 link.replace()
                 raise ClusterTimeout(f"{point}: no answer")
             if point.endswith((":before", ":after", ":copying")):  # elsewhere librbd is in the middle of its work
-                self._meanwhile(step.action, fault.action, 1 - step.by)
+                if fault.is_long:
+                    self.world.wait(WAIT_S)
+                self._meanwhile(step.action, fault.action or step.action, 1 - step.by)
 
         return at_point
 
@@ -145,8 +147,6 @@ class History:
         known = self.model.volumes.get(name)
         if known is None:
             source = self._source(action)
-            if action.source is not None and source is None:
-                return None
             spec = volume_spec(self.world, name, action, source)
             known = self.model.volumes[name] = KnownVolume(spec=spec)
             known.acceptable.append(source.content if source else ())

@@ -16,11 +16,12 @@ _BATCH = 20
 class Run:
     """Counts the steps that found something to do. failed_after: those until the first failure, before it is shrunk."""
 
-    def __init__(self, chosen: int, *, clones_format_2: bool = True) -> None:
+    def __init__(self, chosen: int, *, clones_format_2: bool = True, shrinks: bool = True) -> None:
         self.steps = 0
         self.failed_after: int | None = None
         self._seed = chosen
         self._clones_format_2 = clones_format_2
+        self._phases = (Phase.generate, Phase.shrink) if shrinks else (Phase.generate,)
 
     def until(self, steps: int) -> None:
         """Histories until so many steps are taken. Raises the first failure, with the shortest history that shows it."""
@@ -33,7 +34,7 @@ class Run:
         @seed(chosen)
         @settings(
             max_examples=_BATCH,
-            phases=(Phase.generate, Phase.shrink),
+            phases=self._phases,
             database=None,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -5,7 +5,7 @@ import pytest
 from csi_driver.model import FlattenMode
 from tests.simulation.ending import end
 from tests.simulation.machine import History
-from tests.simulation.steps import Crash, Create, Expand, Flatten, Meanwhile, Snapshot, Step
+from tests.simulation.steps import Crash, Create, Delete, DeleteSnapshot, Expand, Flatten, Meanwhile, Snapshot, Step
 from tests.simulation.virtual import virtual_world
 from tests.simulation.world import MemoryWorld
 
@@ -19,6 +19,11 @@ EXAMPLES = {
         Step(Create(0)),
         Step(Expand(0), fault=Meanwhile("images.grow:after", Expand(0))),
         Step(Expand(0)),
+    ],
+    "a volume is deleted while its last snapshot is": [
+        Step(Create(0)),
+        Step(Snapshot(0, 0)),
+        Step(Delete(0), fault=Meanwhile("images.inspect:after", DeleteSnapshot(0))),
     ],
     "a snapshot of a volume whose flatten was cut short waits for the repair": [
         Step(Create(0)),
