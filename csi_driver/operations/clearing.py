@@ -83,7 +83,10 @@ def _purge(site: Site, entry: VolumeEntry | SnapshotEntry) -> None:
             images.purge(entry.image_id)
         except ImageHasSnapshots:
             # Perhaps only some whose removal a crash cut short: librbd never comes back to them.
-            images.drop_trashed_snaps(entry.image_id)
+            try:
+                images.drop_trashed_snaps(entry.image_id)
+            except ImageMissing:
+                pass  # says only that it cannot be opened, as with a parent that is gone: what is there, the purge tells
             images.purge(entry.image_id)
     except ImageMissing:
         pass  # purged before

@@ -47,6 +47,8 @@ class Calls:
 
     def _refused(self, known: KnownVolume, refusal: Exception, source_lived: bool) -> None:
         """A final answer, and what alone may be its reason."""
+        if known.life is Life.GONE:
+            return  # the other process was refused meanwhile
         spec, source = known.spec, self._model.live(known.source_handle)
         if isinstance(refusal, NotFound):
             is_right = not source_lived or source is None
