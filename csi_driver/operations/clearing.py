@@ -36,7 +36,8 @@ def clear_volume(site: Site, uuid: str, locks: KeyedLocks) -> bool:
         raise Busy(f"image {entry.image_name} waits for the end of a flatten, of its own or of a copy")
     if entry.state in (State.TRASHED, State.PURGING):
         _purge(site, _claim(site, site.journal, entry))
-        remove_clone_snap(site, entry)
+        if not remove_clone_snap(site, entry):
+            raise Busy(f"the snap that image {entry.image_name} was cloned from cannot be removed yet")
         site.journal.forget(entry.uuid, State.PURGING)
         return True
     return False

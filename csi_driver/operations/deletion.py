@@ -15,6 +15,7 @@ from csi_driver.journal.layout import State
 from csi_driver.locks import KeyedLocks
 from csi_driver.model import Credentials
 from csi_driver.operations.site import PoolKey, Site, Sites, unopened, volume_lock
+from csi_driver.operations.snapshot_deletion import remove_snap
 from csi_driver.operations.tombstones import is_held_by_snaps, is_own_snap
 
 DEFAULT_PREFIX = "csi-vol-"
@@ -130,18 +131,15 @@ def remove_unmade(site: Site, entry: VolumeEntry) -> None:
 
 
 def remove_clone_snap(site: Site, entry: VolumeEntry) -> bool:
-    """Remove the snap that was cut for this clone alone, if there is one; False while a clone of format 1 needs it."""
+    """Remove the snap that was cut for this clone alone, if there is one; false where it cannot be removed yet."""
     snap = entry.cloned_from
     if snap is None or not snap.is_temporary:
         return True
     try:
         with site.beside(snap.pool_id) as there:
-            there.pool.images.remove_snap(snap.image_id, snap.snap_name)
-    except (ImageMissing, NotFound):
-        pass
-    except ImageBusy:
-        return False
-    return True
+            return remove_snap(there, snap.image_id, snap.snap_name)
+    except NotFound:
+        return True
 
 
 def _inspect(site: Site, entry: VolumeEntry) -> ImageInfo:

@@ -65,18 +65,18 @@ def finish_snapshot_delete(site: Site, entry: SnapshotEntry) -> None:
         return
     # A flatten that is cut short is repaired best while the snap is there: the entry goes behind it, as with format 1.
     is_named = site.flatten_queue.names_snap(entry.source_image_id, entry.snap_id)
-    is_gone = not is_named and _remove_snap(site, entry.source_image_id, entry.snap_name)
+    is_gone = not is_named and remove_snap(site, entry.source_image_id, entry.snap_name)
     site.snapshots.release_name(entry)
     if is_gone:
         site.snapshots.forget(entry.uuid, State.DELETING)
 
 
-def _remove_snap(site: Site, image_id: str, snap: str) -> bool:
-    """False while clones of format 1 need it."""
+def remove_snap(site: Site, image_id: str, snap: str) -> bool:
+    """False while clones of format 1 need it, or while a flatten that was cut short keeps the image from being opened."""
     try:
         site.pool.images.remove_snap(image_id, snap)
     except ImageMissing:
-        pass  # the image is gone, and its snaps with it
+        return not site.pool.ancestry.has_header(image_id)  # if the image is gone, its snaps are
     except ImageBusy:
         return False
     return True
@@ -84,7 +84,7 @@ def _remove_snap(site: Site, image_id: str, snap: str) -> bool:
 
 def _send_image_to_trash(site: Site, entry: SnapshotEntry) -> None:
     if entry.image_id:
-        _remove_snap(site, entry.image_id, entry.image_name)
+        remove_snap(site, entry.image_id, entry.image_name)
     try:
         site.pool.images.move_to_trash(entry.image_name)
     except ImageMissing:
