@@ -43,7 +43,10 @@ class Step(Enum):
 
 @dataclass(frozen=True)
 class Found:
-    """What stands there. state: of the image's volume; None when that is gone or has another image."""
+    """What stands there. state: of the image's volume; None when that is gone or has another image.
+
+    has_snaps: of any kind, which snapshots or copies may still read through the image.
+    """
 
     state: State | None
     has_header: bool
@@ -52,6 +55,7 @@ class Found:
     parent_is_there: bool
     is_watched: bool
     waited_s: float = 0.0
+    has_snaps: bool = False
 
 
 def decide(found: Found) -> Step:
@@ -59,8 +63,9 @@ def decide(found: Found) -> Step:
         return Step.DROP
     if not found.can_be_opened:
         return Step.REPAIR if found.has_parent and not found.parent_is_there else Step.PUT_OFF
-    if found.state not in _LIVING:
+    if found.state not in _LIVING and not (found.has_parent and found.has_snaps):
         return Step.DROP
+    # Deleted, with snaps: a flatten that was cut short may have taken it off its parent's list already, which then goes.
     if not found.has_parent:
         return Step.FINISH
     return Step.PUT_OFF if found.is_watched and found.waited_s < PATIENCE_S else Step.FLATTEN
@@ -130,6 +135,7 @@ def _look(site: Site, queued: QueueEntry, volume: VolumeEntry | None) -> Found:
         parent_is_there=parent is not None and ancestry.has_snap(parent),
         is_watched=info is not None and _is_watched(site, info),
         waited_s=time.time() - queued.queued_at,
+        has_snaps=info is not None and bool(info.snaps),
     )
 
 

@@ -5,7 +5,19 @@ import pytest
 from csi_driver.model import FlattenMode
 from tests.simulation.ending import end
 from tests.simulation.machine import History
-from tests.simulation.steps import Crash, Create, Delete, DeleteSnapshot, Expand, Flatten, Meanwhile, Snapshot, Step
+from tests.simulation.steps import (
+    Crash,
+    Create,
+    Delete,
+    DeleteSnapshot,
+    Expand,
+    Flatten,
+    Meanwhile,
+    Snapshot,
+    Step,
+    Sweep,
+    Wait,
+)
 from tests.simulation.virtual import virtual_world
 from tests.simulation.world import MemoryWorld
 
@@ -24,6 +36,28 @@ EXAMPLES = {
         Step(Create(0)),
         Step(Snapshot(0, 0)),
         Step(Delete(0), fault=Meanwhile("images.inspect:after", DeleteSnapshot(0))),
+    ],
+    "a snapshot is deleted while a flatten that was cut short keeps its volume from being opened": [
+        Step(Create(0)),
+        Step(Create(1, source=0, mode=FlattenMode.ALWAYS)),
+        Step(Snapshot(0, 1)),
+        Step(Flatten(), fault=Crash("images.flatten:unlinked")),
+        Step(DeleteSnapshot(0)),
+        Step(Wait()),
+        Step(Flatten()),
+        Step(Delete(1)),
+    ],
+    "a volume is deleted whose flatten was cut short, and a snapshot of it lives": [
+        Step(Create(0)),
+        Step(Snapshot(0, 0)),
+        Step(Create(1, source=1, mode=FlattenMode.ALWAYS)),
+        Step(Flatten(), fault=Crash("images.flatten:delisted")),
+        Step(Snapshot(1, 1)),
+        Step(Delete(1)),
+        Step(Wait()),
+        Step(Flatten()),
+        Step(DeleteSnapshot(0)),
+        Step(Sweep()),
     ],
     "a snapshot of a volume whose flatten was cut short waits for the repair": [
         Step(Create(0)),
