@@ -54,6 +54,7 @@ class FlattenQueue:
 
     def __init__(self, pool: Pool, instance: str) -> None:
         self._objects = pool.objects
+        self._ancestry = pool.ancestry
         self._object = layout.flatten_queue(instance)
 
     def add(self, entry: QueueEntry) -> None:
@@ -85,6 +86,15 @@ class FlattenQueue:
     def names_image(self, image_id: str) -> bool:
         """As a child or as a parent in this pool."""
         return any(image_id in (one.image_id, one.parent.image_id) for one in self.entries())
+
+    def holds_up(self, image_id: str) -> bool:
+        """Whether a flatten that was cut short may keep the image from being opened: its own, or an ancestor's."""
+        queued = {one.image_id for one in self.entries()}
+        here: str | None = image_id
+        while here is not None and here not in queued:
+            parent = self._ancestry.find_parent(here)
+            here = parent.image_id if parent else None
+        return here is not None
 
     def names_snap(self, image_id: str, snap_id: int) -> bool:
         """As the parent of a child in this pool."""

@@ -133,9 +133,9 @@ def parse_handle(identifier: str, noun: str = "volume") -> Handle:
 
 def unopened(site: Site, entry: VolumeEntry) -> DriverError:
     """Why an image cannot be opened that is complete in the journal."""
-    if entry.image_id and site.flatten_queue.names_image(entry.image_id):
+    if entry.image_id and site.flatten_queue.holds_up(entry.image_id):
         return ClusterUnavailable(
-            f"image {entry.image_name} cannot be opened: its flatten was cut short and is taken up again; repeat the call"
+            f"image {entry.image_name} cannot be opened: a flatten was cut short and is taken up again; repeat the call"
         )
     return Inconsistent(
         f"volume {entry.uuid} is complete in the journal, but its image {entry.image_name} cannot be opened; "

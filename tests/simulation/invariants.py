@@ -58,7 +58,7 @@ class Invariants:
         try:
             info = self._world.pool.images.inspect(entry.image_name)
         except ImageMissing:
-            check(self._queue.names_image(entry.image_id), f"volume {volume.handle} cannot be opened")
+            check(self._queue.holds_up(entry.image_id), f"volume {volume.handle} cannot be opened")
             return None
         check(info.image_id == entry.image_id, f"volume {volume.handle} has another image")
         return self._world.read(entry.image_name)
@@ -68,7 +68,7 @@ class Invariants:
         try:
             snap = self._world.pool.images.get_snap(entry.source_image, entry.snap_name)
         except ImageMissing:
-            check(self._queue.names_image(entry.source_image_id), f"snapshot {snapshot.handle} has no snap")
+            check(self._queue.holds_up(entry.source_image_id), f"snapshot {snapshot.handle} has no snap")
             return None
         check(snap.snap_id == entry.snap_id, f"snapshot {snapshot.handle} has another snap")
         check(

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import pytest
 
-from csi_driver.journal.flatten_queue import FlattenQueue
 from csi_driver.journal.makers import Makers
 from csi_driver.operations import creation, deletion
 from csi_driver.operations.snapshots import _Creation as SnapshotCreation
@@ -36,15 +35,9 @@ def look_at_no_mark(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SnapshotCreation, "_living_source", lambda _creation, _entry: None)
 
 
-def forget_the_queue(patch: pytest.MonkeyPatch) -> None:
-    """A purge does not wait for a flatten that may have been cut short."""
-    patch.setattr(FlattenQueue, "names_image", lambda _queue, _image_id: False)
-    patch.setattr(FlattenQueue, "names_snap", lambda _queue, _image_id, _snap_id: False)
-
-
 @pytest.mark.parametrize(
     "break_rule",
-    [look_for_no_snaps, leave_the_unmade, fence_nobody, look_at_no_mark, forget_the_queue],
+    [look_for_no_snaps, leave_the_unmade, fence_nobody, look_at_no_mark],
     ids=lambda rule: rule.__name__,
 )
 def test_a_broken_rule_is_found(break_rule: Break, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,6 +59,13 @@ EXAMPLES = {
         Step(DeleteSnapshot(0)),
         Step(Sweep()),
     ],
+    "a volume is deleted while the flatten of its ancestor is cut short": [
+        Step(Create(0)),
+        Step(Create(1, source=0, mode=FlattenMode.ALWAYS)),
+        Step(Create(2, source=1, mode=FlattenMode.NEVER)),
+        Step(Flatten(), fault=Crash("images.flatten:unlinked")),
+        Step(Expand(2)),
+    ],
     "a snapshot of a volume whose flatten was cut short waits for the repair": [
         Step(Create(0)),
         Step(Create(1, source=0, mode=FlattenMode.ALWAYS)),
