@@ -8,9 +8,11 @@ import pytest
 
 from tests.simulation.runs import Run
 
-STEPS = 20_000
+STEPS = 30_000
+"""Of both clone formats together."""
 
 
+@pytest.mark.timeout(900)  # a failure is shrunk for up to five minutes
 @pytest.mark.parametrize("clones_format_2", [True, False], ids=["format 2", "format 1"])
 def test_no_history_breaks_a_rule(clones_format_2: bool) -> None:
     """The rules: invariants.py after each step, and an empty pool at the end. SIMULATION_SEED repeats a run."""
