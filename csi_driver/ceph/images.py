@@ -47,12 +47,20 @@ OpenedImages = OpenImages[rbd.Image]
 Translate = Callable[[str], AbstractContextManager[None]]
 
 
+@dataclass
+class Learnt:
+    """What a connection has found out about its cluster; asked anew by the next connection."""
+
+    needs_protection: bool = False
+
+
 @dataclass(frozen=True)
 class Place:
     """The pool and namespace of the images: its handle for librbd, what is open there, and its names for messages."""
 
     ioctx: object
     open_images: OpenedImages
+    learnt: Learnt
     pool_id: int
     pool: str
     namespace: str
@@ -149,17 +157,28 @@ class RbdImages:
     def clone(self, source: CloneSource, name: str, layout: ImageLayout) -> None:
         with self._doing("images.clone", name):
             try:
-                self._clone(source, name, layout)
+                self._clone_as_allowed(source, name, layout)
             except rbd.Error as error:
                 if error.errno == errno.ENOSYS:
                     raise InvalidRequest(
                         f"image {source.image} has not the feature layering and cannot be cloned"
                     ) from error
+                raise
+
+    def _clone_as_allowed(self, source: CloneSource, name: str, layout: ImageLayout) -> None:
+        """Where the cluster's oldest clients know clone format 1 alone, the snap must be protected."""
+        learnt = self._place.learnt
+        if not learnt.needs_protection:
+            try:
+                self._clone(source, name, layout)
+            except rbd.Error as error:
                 if error.errno != errno.EINVAL:
                     raise
-                # The cluster's oldest clients know clone format 1 alone, which needs a protected snap.
-                source.pool.images.protect(source.image, source.snap)
-                self._clone(source, name, layout)
+            else:
+                return
+        source.pool.images.protect(source.image, source.snap)
+        self._clone(source, name, layout)
+        learnt.needs_protection = True
 
     def _clone(self, source: CloneSource, name: str, layout: ImageLayout) -> None:
         self._rbd.clone(

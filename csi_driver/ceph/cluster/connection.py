@@ -13,7 +13,7 @@ from csi_driver.ceph.api import Ancestry, Cluster, Images, Leases, Pool
 from csi_driver.ceph.cluster.objects import RadosObjects
 from csi_driver.ceph.cluster.reach import check_key_form
 from csi_driver.ceph.errnos import RECONNECT, meaning_of
-from csi_driver.ceph.images import OpenedImages, Place, RbdImages
+from csi_driver.ceph.images import Learnt, OpenedImages, Place, RbdImages
 from csi_driver.errors import ClusterUnavailable, PoolMissing, Unauthenticated
 from csi_driver.model import ClusterEntry, Credentials, ImageAddress
 from csi_driver.tracing import step
@@ -42,6 +42,7 @@ class Connection:
         self.is_given_up = False
         self.ensured: set[tuple[int, str]] = set()
         self.open_images = OpenedImages()
+        self.learnt = Learnt()
         self._credentials = credentials
         self._timeouts = timeouts
         self._rados = rados.Rados(
@@ -158,8 +159,15 @@ class RadosPool:
     def __post_init__(self) -> None:
         self.objects = RadosObjects(self.ioctx, self.cluster.translated, self.cluster.ensured)
         self.leases: Leases = self.objects
+        cluster = self.cluster
         place = Place(
-            self.ioctx, self.cluster.open_images, self.pool_id, self.name, self.namespace, self.cluster.pool_name
+            self.ioctx,
+            cluster.open_images,
+            cluster.learnt,
+            self.pool_id,
+            self.name,
+            self.namespace,
+            cluster.pool_name,
         )
         self.ancestry: Ancestry = HeaderAncestry((self.pool_id, self.namespace), self.objects, self.cluster.headers)
         self.images = RbdImages(place, self.objects, self.cluster.translated)
