@@ -15,6 +15,7 @@ from csi_driver.operations.pool_tasks import Swept
 from csi_driver.operations.retention import is_kept
 from csi_driver.operations.site import Site, snapshot_lock, volume_lock
 from csi_driver.operations.snapshot_deletion import finish_snapshot_delete
+from csi_driver.operations.tombstones import is_held_by_snaps
 
 _CLEARED = Swept(cleared=1)
 
@@ -25,7 +26,7 @@ def clear_volume(site: Site, uuid: str, locks: KeyedLocks) -> Swept:
     Raises ImageBusy, ImageHasSnapshots, ImageKept, DriverError when it must wait.
     """
     entry = site.journal.load(uuid)
-    if entry is not None and entry.state in (State.DELETING, State.TOMBSTONE, State.SHRUNK):
+    if entry is not None and _has_delete_to_end(site, entry):
         with locks.hold(volume_lock(site.handle(uuid)), site.name_lock(entry.request_name)):
             entry = _end_delete(site, uuid)
     if entry is None:
@@ -44,6 +45,13 @@ def clear_volume(site: Site, uuid: str, locks: KeyedLocks) -> Swept:
         site.journal.forget(entry.uuid, State.PURGING)
         return _CLEARED
     return Swept()
+
+
+def _has_delete_to_end(site: Site, entry: VolumeEntry) -> bool:
+    """Looked at without the volume's locks: a tombstone that goes on to rest makes no repeated DeleteVolume wait."""
+    if entry.state in (State.TOMBSTONE, State.SHRUNK):
+        return not is_held_by_snaps(site, entry)
+    return entry.state is State.DELETING
 
 
 def _end_delete(site: Site, uuid: str) -> VolumeEntry | None:
