@@ -5,7 +5,7 @@ from importlib import import_module
 
 import click
 
-COMMANDS = ("demo", "dev", "serve")
+COMMANDS = ("demo", "dev", "serve", "volume")
 
 
 class Commands(click.Group):

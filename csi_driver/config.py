@@ -63,14 +63,17 @@ class ServeConfig:
                 f"--driver-name {self.driver_name!r}: allowed are letters, digits, '.' and '-', "
                 "a letter or digit first and last, at most 63 (CSI spec, GetPluginInfo)"
             )
-        if not _INSTANCE.fullmatch(self.instance):
-            raise ConfigError(
-                f"--instance {self.instance!r}: allowed are letters, digits, '.', '_' and '-', at most 63"
-            )
+        check_instance(self.instance)
         if not 1 <= self.timeout_s <= 3600:
             raise ConfigError(f"--timeout {self.timeout_s:g}: allowed are 1 to 3600 seconds")
         if self.max_volumes_per_node < 0:
             raise ConfigError(f"--max-volumes-per-node {self.max_volumes_per_node}: it must not be negative")
+
+
+def check_instance(instance: str) -> None:
+    """Raises ConfigError."""
+    if not _INSTANCE.fullmatch(instance):
+        raise ConfigError(f"--instance {instance!r}: allowed are letters, digits, '.', '_' and '-', at most 63")
 
 
 def _check_node_id(node_id: str) -> None:

@@ -132,7 +132,10 @@ class FlattenPolicy:
 
 @dataclass(frozen=True)
 class VolumeSpec:
-    """What a CreateVolume asks for. size_bytes is 0 where a copy may have its source's size."""
+    """What a CreateVolume asks for.
+
+    size_bytes: 0 where a copy may have its source's size · retention_s: how long it can be brought back after its delete
+    """
 
     name: str
     cluster_id: str
@@ -147,6 +150,7 @@ class VolumeSpec:
     context: Mapping[str, str] = field(default_factory=dict)
     source: VolumeSource | None = None
     flatten: FlattenPolicy = FlattenPolicy()
+    retention_s: int = 0
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,10 @@ class ImageHasSnapshots(Exception):
     """The image has snapshots, so that it cannot be removed."""
 
 
+class ImageKept(Exception):
+    """The trash keeps the image for a time that is not over."""
+
+
 class Create(Enum):
     """What a `Write` does about the object's existence, before it compares."""
 
@@ -139,8 +143,11 @@ class ImageInfo:
 
 @dataclass(frozen=True)
 class TrashEntry:
+    """An image in the trash. kept_until: before it `purge` refuses; seconds since the epoch, rounded up to whole ones."""
+
     image_id: str
     name: str
+    kept_until: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -241,11 +248,22 @@ class Images(Protocol):
     def get_metadata(self, name: str) -> dict[str, str]:
         """All keys of the image's metadata. Raises ImageMissing."""
 
-    def move_to_trash(self, name: str) -> None:
-        """Does not refuse a watched image: look before. Raises ImageMissing."""
+    def move_to_trash(self, name: str, *, keep_s: int = 0) -> None:
+        """Keeps it there for so many seconds. Does not refuse a watched image: look before. Raises ImageMissing."""
+
+    def restore_from_trash(self, image_id: str, name: str) -> None:
+        """Gives an image in the trash a name again; one that was cut short is finished.
+
+        Raises ImageMissing (not in the trash), ImageExists (the name is another image's).
+        """
 
     def purge(self, image_id: str) -> None:
-        """Removes an image from the trash, data and all. Raises ImageMissing, ImageBusy, ImageHasSnapshots."""
+        """Removes an image from the trash, data and all; never before its time.
+
+        Raises ImageMissing, ImageBusy, ImageHasSnapshots, ImageKept.
+        """
+
+    def find_trashed(self, image_id: str) -> TrashEntry | None: ...
 
     def list_trash(self) -> list[TrashEntry]: ...
 
@@ -308,6 +326,9 @@ class Cluster(Protocol):
 
     def pool(self, pool: str | int) -> AbstractContextManager[Pool]:
         """By name or id, in the entry's namespace. Raises PoolMissing."""
+
+    def pool_names(self) -> list[str]:
+        """All pools, whether this user may open them or not."""
 
     def blocklist(self, address: str) -> None:
         """Cuts another client off for a day and returns when this connection has the map that says so."""

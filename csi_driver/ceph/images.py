@@ -7,6 +7,7 @@ a full pool not even theirs unless the object `rbd_trash` exists, which is there
 
 import errno
 import struct
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from csi_driver.ceph.api import (
     ImageExists,
     ImageHasSnapshots,
     ImageInfo,
+    ImageKept,
     ImageMissing,
     ObjectMissing,
     Snap,
@@ -322,19 +324,42 @@ class RbdImages:
         with self._doing("images.get_metadata", name), rbd.Image(self._ioctx, name, read_only=True) as image:
             return dict(image.metadata_list())
 
-    def move_to_trash(self, name: str) -> None:
+    def move_to_trash(self, name: str, *, keep_s: int = 0) -> None:
         self._ensure_trash()
         with self._doing("images.move_to_trash", name):
-            self._rbd.trash_move(self._ioctx, name, 0)
+            self._rbd.trash_move(self._ioctx, name, keep_s)
+
+    def restore_from_trash(self, image_id: str, name: str) -> None:
+        with self._doing("images.restore_from_trash", image_id):
+            self._rbd.trash_restore(self._ioctx, image_id, name)
 
     def purge(self, image_id: str) -> None:
         self._ensure_trash()
         with self._doing("images.purge", image_id):
-            self._rbd.trash_remove(self._ioctx, image_id)
+            try:
+                self._rbd.trash_remove(self._ioctx, image_id)
+            except rbd.Error as error:
+                # The answer of a capability that is missing, too.
+                if error.errno == errno.EPERM and self._is_kept(image_id):
+                    raise ImageKept(image_id) from error
+                raise
+
+    def _is_kept(self, image_id: str) -> bool:
+        found = self.find_trashed(image_id)
+        return found is not None and found.kept_until > time.time()
+
+    def find_trashed(self, image_id: str) -> TrashEntry | None:
+        with self._doing("images.find_trashed", image_id):
+            try:
+                return _trash_entry(self._rbd.trash_get(self._ioctx, image_id))
+            except rbd.Error as error:
+                if error.errno == errno.ENOENT:
+                    return None
+                raise
 
     def list_trash(self) -> list[TrashEntry]:
         with self._doing("images.list_trash", "rbd_trash"):
-            return [TrashEntry(one["id"], one["name"]) for one in self._rbd.trash_list(self._ioctx)]
+            return [_trash_entry(one) for one in self._rbd.trash_list(self._ioctx)]
 
     def _ensure_trash(self) -> None:
         """Without this object a full pool answers "image not found" to every removal, the image being intact."""
@@ -365,6 +390,11 @@ class RbdImages:
                 if kind := _EXPECTED.get(error.errno or 0):
                     raise kind(name) from error
                 raise
+
+
+def _trash_entry(item: "rbd.TrashItem") -> TrashEntry:
+    """The bindings cut the time down to whole seconds, and the trash compares the rest too."""
+    return TrashEntry(item["id"], item["name"], item["deferment_end_time"].replace(tzinfo=UTC).timestamp() + 1)
 
 
 def _snaps(image: rbd.Image) -> tuple[Snap, ...]:

@@ -12,6 +12,7 @@ from csi_driver.host.fuse import FuseAttacher
 from csi_driver.host.mounts import LocalMounts
 from csi_driver.journal.makers import Makers
 from csi_driver.locks import KeyedLocks
+from csi_driver.model import Credentials
 from csi_driver.operations.creation import Behind, VolumeCreation
 from csi_driver.operations.deletion import VolumeDeletion
 from csi_driver.operations.expansion import VolumeExpansion
@@ -23,6 +24,7 @@ from csi_driver.operations.readiness import Readiness
 from csi_driver.operations.site import PoolKey, Sites
 from csi_driver.operations.snapshot_deletion import SnapshotDeletion
 from csi_driver.operations.snapshots import SnapshotCreation
+from csi_driver.operations.undeletion import VolumeUndeletion
 from csi_driver.pb import csi_pb2_grpc
 from csi_driver.rpc.controller import ControllerService, Operations
 from csi_driver.rpc.gate import Gates
@@ -100,6 +102,27 @@ class Driver:
             snapshot_creation=SnapshotCreation(self._sites, self._locks, self._purger.look_at),
             snapshot_deletion=SnapshotDeletion(self._sites, self._locks, self._purger.look_at),
         )
+
+
+class Operator:
+    """The parts of `rbd-csi volume`: short-lived, and no maker, so that no other process takes it for its predecessor."""
+
+    def __init__(self, clusters_file: ClustersFile, instance: str) -> None:
+        self._clusters_file = clusters_file
+        self._clusters = RadosClusters(clusters_file.entries, Timeouts())
+        self.undeletion = VolumeUndeletion(Sites(self._clusters, Makers("operator", instance), instance))
+        self.close = self._clusters.close
+
+    def cluster_ids(self) -> tuple[str, ...]:
+        return tuple(self._clusters_file.entries())
+
+    def credentials_of(self, cluster_id: str) -> Credentials | None:
+        """The cluster's own. Raises InvalidRequest when there is no such cluster."""
+        return self._clusters.entry(cluster_id).credentials
+
+    def pools(self, cluster_id: str) -> list[PoolKey]:
+        with self._clusters.connect(cluster_id, None) as cluster:
+            return [PoolKey(cluster_id, None, pool) for pool in cluster.pool_names()]
 
 
 def _run_directory(config: ServeConfig) -> Path:

@@ -5,7 +5,7 @@ widely deployed Ceph CSI driver; own keys are added, none is changed (layout.py 
 
   K   key `csi.volume.<request name>` of the directory `csi.volumes.<instance>`: the name's uuid
   O   object `csi.volume.<uuid>`: all that is known of one volume, its `state` among it
-  D   key `deleted.<uuid>` of the directory: O has no K any more and is still to be cleared away
+  D   key `deleted.<uuid>` of the directory: O has no K any more; still to be cleared away, or brought back without a name
   I   the image, T the image in the trash
 
 Create   K  by compare with ""  →  O `making`, exclusive  →  K read again  →  I  →  O `complete`
@@ -30,21 +30,39 @@ Every write on an existing O is one operation that begins by comparing `state`; 
   K O ± deleting   delete, after its mark   finish the delete, then start           go on
   – O T deleting   delete, D written        start: the name is free                 go on
   – O T trashed    delete, answered         start                                   OK
+  – O T restoring  undelete, claimed        start: the name is free                 Busy: repeat the undelete
+  – O I restoring  undelete, image out      likewise                                likewise
+  K O I restoring  undelete, named          Busy: repeat the undelete               likewise
+  – O I complete   undelete, when another   start, or the volume that has the name  delete
+                   volume has the name
   – O ± purging    purge                    start                                   OK
   – O – making     a maker overtaken and    start                                   fence, undo
                    paused for its whole
                    successor's life
   – – I, – O I     foreign damage           start                                   Inconsistent; nothing is touched
 
+A volume with a retention (`trashRetention` of its class, kept in O) is `trashed` or `tombstone` with `kept_until`: the
+purge leaves it as it is before that time, and the trash defers its image as long. It can be brought back, and so can what
+had no retention and has not been purged or shrunk yet.
+
+Undelete  O `restoring`  →  I out of the trash  →  K put, if the name is free, and D dropped, in one write  →  O `complete`
+
+Purge, shrink and undelete begin with a compare of `state`: one wins. Without its name a volume lives on with D, so that its
+O is found; the purge passes it by. Two that are late could do harm, and are fenced by whoever goes on with their work: an
+undelete (its `maker`, at once: the person who repeats the command means it), and the delete of a volume with a retention
+(its `maker`, after the grace time), which would send an image to the trash that has come back.
+
 A volume whose image has snapshots is deleted to a tombstone: the image keeps its name, for its snapshots' sake.
 
 Delete   O `deleting`  →  K dropped, D put  →  O `tombstone`; answered; behind it O `shrunk`  →  image shrunk, its data gone
-End      with the last snapshot: O `deleting`  →  I to the trash  →  as above
+End      with the last snapshot: O `deleting`  →  I to the trash, for what is left of its time  →  as above
 
   K O I                      reached by                 create by name       delete by handle   behind the answers
   – O deleting, I with snaps delete, D written          start                go on              `tombstone`
-  – O tombstone or shrunk    delete, answered           start                OK                 shrink; with the last
+  – O tombstone or shrunk    delete, answered           start                OK                 shrink, when its time is
+                                                                                                over; with the last
                                                                                                 snapshot: finish
+  – O restoring              undelete, claimed          start                Busy               nothing
 
 A snapshot has K, O and D of its own (`csi.snaps.<instance>`, `csi.snap.<uuid>`); S is the snap on the source's image.
 

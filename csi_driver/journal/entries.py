@@ -51,11 +51,16 @@ class ClonedFrom:
 
 @dataclass(frozen=True)
 class VolumeEntry(Entry):
-    """A volume. `request` is None in an entry of ceph-csi."""
+    """A volume. `request` is None in an entry of ceph-csi.
+
+    retention_s: for how long a delete keeps it · kept_until: until when it did, in seconds since the epoch; 0: it did not
+    """
 
     request: Mapping[str, Any] | None = None
     owner: str = ""
     cloned_from: ClonedFrom | None = None
+    retention_s: int = 0
+    kept_until: float = 0.0
 
     @classmethod
     def parse(cls, uuid: str, keys: Mapping[str, str]) -> Self:
@@ -67,6 +72,8 @@ class VolumeEntry(Entry):
             request=json.loads(keys[layout.REQUEST]) if layout.REQUEST in keys else None,
             owner=keys.get(layout.OWNER, ""),
             cloned_from=ClonedFrom(**json.loads(cloned_from)) if cloned_from else None,
+            retention_s=int(keys.get(layout.RETENTION) or "0"),
+            kept_until=float(keys.get(layout.KEPT_UNTIL) or "0"),
         )
 
     def own_keys(self) -> dict[str, str]:
@@ -75,6 +82,8 @@ class VolumeEntry(Entry):
             keys[layout.OWNER] = self.owner
         if self.cloned_from:
             keys[layout.CLONED_FROM] = json.dumps(asdict(self.cloned_from))
+        if self.retention_s:
+            keys[layout.RETENTION] = str(self.retention_s)
         return keys
 
 

@@ -151,16 +151,20 @@ class Journal(Generic[E]):
 
     # ── ending ──
 
-    def mark_deleting(self, entry: E, *, image_id: str = "", unmade: bool = False) -> E:
-        """The mark that no create takes back; the entry afterwards."""
+    def mark_deleting(self, entry: E, *, image_id: str = "", unmade: bool = False, maker: str = "") -> E:
+        """The mark that no create takes back; the entry afterwards. `maker`: who deletes, where that matters."""
+        now = round(time.time())
         put: dict[str, str] = {layout.STATE: State.DELETING}
+        if maker:
+            put |= {layout.MAKER: maker, layout.MADE_AT: str(now)}
         if image_id:
             put[layout.IMAGE_ID] = image_id
         if unmade:
             put[layout.UNMADE] = "1"
         with step("journal.mark_deleting", entry.uuid):
             self._change(entry, put=put, also={layout.PUBLICATIONS: entry.publications, layout.MAKER: entry.maker})
-        return replace(entry, state=State.DELETING, image_id=image_id or entry.image_id, is_unmade=unmade)
+        marked = replace(entry, state=State.DELETING, image_id=image_id or entry.image_id, is_unmade=unmade)
+        return replace(marked, maker=maker, made_at=now) if maker else marked
 
     def release_name(self, entry: E) -> None:
         """Drop K if it still is this volume's, and put D, in one write."""
@@ -185,22 +189,39 @@ class Journal(Generic[E]):
             except (CompareFailed, ObjectMissing):
                 return
 
-    def move(self, entry: E, state: State) -> E:
-        """From the entry's state to the next one of its end; the entry afterwards."""
+    def move(self, entry: E, state: State, put: Mapping[str, str] | None = None) -> None:
+        """From the entry's state to the next one of its end."""
         with step(f"journal.mark_{state}", entry.uuid):
-            self._change(entry, put={layout.STATE: state})
-        return replace(entry, state=state)
+            self._change(entry, put={layout.STATE: state, **(put or {})})
 
-    def claim_purge(self, entry: E, maker: str) -> E:
-        """To `purging` by this process alone, from `trashed` or from another's claim; the entry afterwards."""
+    def take_on(self, entry: E, state: State, maker: str) -> E:
+        """To a state in which one process works, from the one before or from another's claim; the entry afterwards."""
         now = round(time.time())
-        with step("journal.mark_purging", entry.uuid):
+        with step(f"journal.mark_{state}", entry.uuid):
             self._change(
                 entry,
-                put={layout.STATE: State.PURGING, layout.MAKER: maker, layout.MADE_AT: str(now)},
+                put={layout.STATE: state, layout.MAKER: maker, layout.MADE_AT: str(now)},
                 also={layout.MAKER: entry.maker},
             )
-        return replace(entry, state=State.PURGING, maker=maker, made_at=now)
+        return replace(entry, state=state, maker=maker, made_at=now)
+
+    def return_name(self, entry: E) -> bool:
+        """Put K and drop D, in one write, unless another has the name: then D stays, so that O is found. Whether K is it."""
+        key = self._kind.name_key(entry.request_name)
+        with step("journal.return_name", entry.uuid):
+            try:
+                self._objects.apply(
+                    self._directory,
+                    Write(
+                        create=Create.ENSURE,
+                        compare={key: ""},
+                        put={key: entry.uuid},
+                        drop=(layout.deleted_key(entry.uuid),),
+                    ),
+                )
+            except CompareFailed:
+                return self.find(entry.request_name) == Reserved(entry.uuid)
+            return True
 
     def forget(self, uuid: str, expected: State) -> None:
         """Remove O, then D. Fine when another process has done so."""

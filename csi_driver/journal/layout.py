@@ -20,6 +20,11 @@ SIZE = "size"
 """Bytes of the image, by the last create or expand."""
 UNMADE = "unmade"
 """Set with `deleting`: the image was never handed out, so that it is removed and needs no trash."""
+RETENTION = "retention"
+"""Of a volume: for how many seconds it is kept after its delete; missing: not at all. From the class, at its create."""
+KEPT_UNTIL = "kept_until"
+"""Set with `tombstone` or `trashed`, for a volume with a retention: nothing of it is shrunk or purged before, in seconds
+since the epoch. Empty again once it is brought back."""
 PUBLICATIONS = "publications"
 DEPTH = "depth"
 """How many ancestors the image has, at most: a flatten makes it less."""
@@ -52,6 +57,8 @@ class State(StrEnum):
     SHRUNK = "shrunk"
     TRASHED = "trashed"
     PURGING = "purging"
+    RESTORING = "restoring"
+    """Deleted, and being brought back by `maker`."""
 
 
 @dataclass(frozen=True)

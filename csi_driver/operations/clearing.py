@@ -11,27 +11,32 @@ from csi_driver.journal.journal import E, Journal
 from csi_driver.journal.layout import State
 from csi_driver.locks import KeyedLocks
 from csi_driver.operations.deletion import finish_delete, finish_tombstone, remove_clone_snap
+from csi_driver.operations.pool_tasks import Swept
+from csi_driver.operations.retention import is_kept
 from csi_driver.operations.site import Site, snapshot_lock, volume_lock
 from csi_driver.operations.snapshot_deletion import finish_snapshot_delete
+from csi_driver.operations.tombstones import is_held_by_snaps
+
+_CLEARED = Swept(cleared=1)
 
 
-def clear_volume(site: Site, uuid: str, locks: KeyedLocks) -> bool:
-    """Bring one deleted volume to its end; False when it rests, held by its snapshots.
+def clear_volume(site: Site, uuid: str, locks: KeyedLocks) -> Swept:
+    """Bring one deleted volume to its end, unless it rests: held by its snapshots, kept for its time, or brought back.
 
-    Raises ImageBusy, ImageHasSnapshots, DriverError when it must wait.
+    Raises ImageBusy, ImageHasSnapshots, ImageKept, DriverError when it must wait.
     """
     entry = site.journal.load(uuid)
-    if entry is not None and entry.state is State.DELETING:
-        with locks.hold(volume_lock(site.handle(uuid))):
-            finish_delete(site, entry)
-        entry = site.journal.load(uuid)
-    elif entry is not None and entry.state in (State.TOMBSTONE, State.SHRUNK):
-        if not finish_tombstone(site, entry):
-            _shrink(site, entry)
-        entry = site.journal.load(uuid)
+    if entry is not None and _has_delete_to_end(site, entry):
+        with locks.hold(volume_lock(site.handle(uuid)), site.name_lock(entry.request_name)):
+            entry = _end_delete(site, uuid)
     if entry is None:
         site.journal.forget_deleted(uuid)
-        return True
+        return _CLEARED
+    if entry.state in (State.TOMBSTONE, State.TRASHED) and is_kept(entry):
+        return Swept(due_at=entry.kept_until)
+    if entry.state in (State.TOMBSTONE, State.SHRUNK):
+        _shrink(site, entry)
+        return Swept()
     if entry.state in (State.TRASHED, State.PURGING) and site.flatten_queue.names_image(entry.image_id):
         raise Busy(f"image {entry.image_name} waits for the end of a flatten, of its own or of a copy")
     if entry.state in (State.TRASHED, State.PURGING):
@@ -39,11 +44,31 @@ def clear_volume(site: Site, uuid: str, locks: KeyedLocks) -> bool:
         if not remove_clone_snap(site, entry):
             raise Busy(f"the snap that image {entry.image_name} was cloned from cannot be removed yet")
         site.journal.forget(entry.uuid, State.PURGING)
-        return True
-    return False
+        return _CLEARED
+    return Swept()
 
 
-def clear_snapshot(site: Site, uuid: str, locks: KeyedLocks) -> bool:
+def _has_delete_to_end(site: Site, entry: VolumeEntry) -> bool:
+    """Looked at without the volume's locks: a tombstone that goes on to rest makes no repeated DeleteVolume wait."""
+    if entry.state in (State.TOMBSTONE, State.SHRUNK):
+        return not is_held_by_snaps(site, entry)
+    return entry.state is State.DELETING
+
+
+def _end_delete(site: Site, uuid: str) -> VolumeEntry | None:
+    """Finish a delete, and a tombstone whose last snapshot is gone; the entry afterwards, as it is read under its locks."""
+    entry = site.journal.load(uuid)
+    if entry is not None and entry.state is State.DELETING:
+        finish_delete(site, entry)
+    elif entry is not None and entry.state in (State.TOMBSTONE, State.SHRUNK):
+        if not finish_tombstone(site, entry):
+            return entry
+    else:
+        return entry
+    return site.journal.load(uuid)
+
+
+def clear_snapshot(site: Site, uuid: str, locks: KeyedLocks) -> Swept:
     """Bring one deleted snapshot to its end. Raises as `clear_volume`."""
     entry = site.snapshots.load(uuid)
     if entry is not None and entry.state is State.DELETING:
@@ -52,11 +77,11 @@ def clear_snapshot(site: Site, uuid: str, locks: KeyedLocks) -> bool:
         entry = site.snapshots.load(uuid)
     if entry is None:
         site.snapshots.forget_deleted(uuid)
-        return True
+        return _CLEARED
     if entry.state in (State.TRASHED, State.PURGING):
         _purge(site, _claim(site, site.snapshots, entry))
         site.snapshots.forget(entry.uuid, State.PURGING)
-        return True
+        return _CLEARED
     raise Busy(f"snapshot {uuid} waits for copies of it")
 
 
@@ -74,7 +99,7 @@ def _claim(site: Site, journal: Journal[E], entry: E) -> E:
         raise Busy(f"image {entry.image_id} is being purged by another process at {entry.maker}")
     if watchers := site.pool.images.watchers(entry.image_id):
         raise Busy(f"image {entry.image_id} is in the trash, and still open at {watchers[0]}")
-    return journal.claim_purge(entry, site.cluster.address)
+    return journal.take_on(entry, State.PURGING, site.cluster.address)
 
 
 def _purge(site: Site, entry: VolumeEntry | SnapshotEntry) -> None:

@@ -54,6 +54,7 @@ class Step(Enum):
     FINISH_DELETE = auto()  # marked for deletion: finish that, then look again
     DROP_NAME = auto()  # the entry has been released: the name is free
     AWAIT_FLATTEN = auto()  # made, and too deep to be handed out yet
+    AWAIT_UNDELETE = auto()  # deleted, and being brought back
     REUSE = auto()  # complete, and the same request
 
 
@@ -67,6 +68,8 @@ def decide(spec: VolumeSpec, reserved: Reserved | None, entry: VolumeEntry | Non
         return Step.FINISH_DELETE
     if entry.state in (State.TOMBSTONE, State.SHRUNK, State.TRASHED, State.PURGING):
         return Step.DROP_NAME
+    if entry.state is State.RESTORING:
+        return Step.AWAIT_UNDELETE
     if differs := difference(spec, entry):
         raise Conflict(f"volume name {spec.name!r} is taken by another request: {differs}")
     return {State.MAKING: Step.TAKE_OVER, State.FLATTENING: Step.AWAIT_FLATTEN}.get(entry.state, Step.REUSE)
@@ -142,6 +145,11 @@ class _Creation:
             return self._reuse(entry)
         if step is Step.AWAIT_FLATTEN:
             return self._await_flatten(entry)
+        if step is Step.AWAIT_UNDELETE:
+            raise Busy(
+                f"volume {self._site.handle(entry.uuid)} of this name is being brought back "
+                "(`rbd-csi volume undelete`); repeat the call"
+            )
         if step is Step.FINISH_DELETE:
             finish_delete(self._site, entry)
         else:
@@ -187,6 +195,7 @@ class _Creation:
             request=agreed(spec),
             size_bytes=origin.size_for(spec) if origin else spec.size_bytes,
             owner=spec.owner,
+            retention_s=spec.retention_s,
             depth=origin.depth_of_copy if origin else 0,
             cloned_from=origin.cloned_from(new_uuid) if origin else None,
         )

@@ -6,6 +6,7 @@ whoever meets it: the repeated delete, a create that wants the name, or the purg
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from csi_driver.ceph.api import ImageBusy, ImageHasSnapshots, ImageInfo, ImageMissing, SnapKind
 from csi_driver.errors import Busy, Inconsistent, InUse, NotFound
@@ -14,6 +15,7 @@ from csi_driver.journal.entries import VolumeEntry
 from csi_driver.journal.layout import State
 from csi_driver.locks import KeyedLocks
 from csi_driver.model import Credentials
+from csi_driver.operations.retention import kept_as_tombstone, kept_in_trash, only_deleter, seconds_to_keep
 from csi_driver.operations.site import PoolKey, Site, Sites, unopened, volume_lock
 from csi_driver.operations.snapshot_deletion import remove_snap
 from csi_driver.operations.tombstones import is_held_by_snaps, is_own_snap
@@ -63,11 +65,15 @@ def delete_entry(site: Site, entry: VolumeEntry) -> None:
         site.fence(entry)
         undo(site, entry)
     elif entry.state is State.FLATTENING:  # never handed out, so that nobody can have it open but the flatten
-        finish_delete(site, site.journal.mark_deleting(entry))
+        finish_delete(site, replace(site.journal.mark_deleting(entry), retention_s=0))
+    elif entry.state is State.RESTORING:
+        raise Busy(
+            f"volume {site.handle(entry.uuid)} is being brought back (`rbd-csi volume undelete`); repeat the call"
+        )
     else:
         info = _look_until_at_rest(site, entry)
         _refuse_foreign_snaps(site, entry, info)
-        finish_delete(site, site.journal.mark_deleting(entry, image_id=info.image_id))
+        finish_delete(site, site.journal.mark_deleting(entry, image_id=info.image_id, maker=site.cluster.address))
 
 
 def undo(site: Site, entry: VolumeEntry) -> None:
@@ -81,23 +87,25 @@ def finish_delete(site: Site, entry: VolumeEntry) -> None:
         remove_unmade(site, entry)
         _release_name(site, entry)
         site.journal.forget(entry.uuid, State.DELETING)
-    elif is_held_by_snaps(site, entry):
+        return
+    entry = only_deleter(site, entry)
+    if is_held_by_snaps(site, entry):
         _release_name(site, entry)
-        site.journal.move(entry, State.TOMBSTONE)
+        site.journal.move(entry, State.TOMBSTONE, kept_as_tombstone(entry))
     else:
         try:
-            site.pool.images.move_to_trash(entry.image_name)
+            site.pool.images.move_to_trash(entry.image_name, keep_s=seconds_to_keep(entry))
         except ImageMissing:
             pass  # a move that was cut short ends with this answer
         _release_name(site, entry)
-        site.journal.move(entry, State.TRASHED)
+        site.journal.move(entry, State.TRASHED, kept_in_trash(site, entry))
 
 
 def finish_tombstone(site: Site, entry: VolumeEntry) -> bool:
     """Send a deleted volume whose last snapshot is gone to the trash; whether it was."""
     if is_held_by_snaps(site, entry):
         return False
-    finish_delete(site, site.journal.move(entry, State.DELETING))
+    finish_delete(site, site.journal.take_on(entry, State.DELETING, site.cluster.address))
     return True
 
 

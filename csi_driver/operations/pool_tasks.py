@@ -4,9 +4,11 @@ Started by what makes work, and by the first entry into a pool, which is how a r
 predecessor stopped.
 """
 
+import math
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -14,18 +16,31 @@ from csi_driver import tracing
 from csi_driver.errors import DriverError, NotFound
 from csi_driver.operations.site import PoolKey
 
+_LONGEST_PAUSE_S = 3600.0
+"""Before something is due: the clock may be set meanwhile."""
+
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class Swept:
-    """How many things were brought to their end, and how many wait for something."""
+    """How many things were brought to their end, and how many wait for something.
+
+    due_at: when the first of those that wait for their time alone is due, in seconds since the epoch; they are no trouble,
+    and are never given up.
+    """
 
     cleared: int = 0
     waiting: int = 0
+    due_at: float = math.inf
 
     def __add__(self, other: "Swept") -> "Swept":
-        return Swept(self.cleared + other.cleared, self.waiting + other.waiting)
+        return Swept(self.cleared + other.cleared, self.waiting + other.waiting, due_at=min(self.due_at, other.due_at))
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to come back for."""
+        return not (self.cleared or self.waiting) and self.due_at == math.inf
 
 
 @dataclass(frozen=True)
@@ -87,15 +102,19 @@ class PoolTasks:
             pool.wanted.clear()
             swept = self._sweep_safely(key)
             with self._guard:
-                attempts = 0 if swept.cleared else attempts + 1
-                is_given_up = bool(self._pace.attempts) and attempts >= self._pace.attempts
-                # What was cleared may have been what something else waited or rested for: look through all of it again.
-                is_done = not swept.cleared and (not swept.waiting or is_given_up)
-                if is_done and not pool.wanted.is_set():
+                attempts = attempts + 1 if swept.waiting and not swept.cleared else 0
+                if self._pace.attempts and attempts >= self._pace.attempts:
+                    swept = replace(swept, waiting=0)  # given up, but for what is due later
+                if swept.is_over and not pool.wanted.is_set():
                     del self._pools[key]
                     return
-            if not swept.cleared and pool.wanted.wait(self._pace.pause(attempts)):
+            # What was cleared may have been what something else waited or rested for: look through all of it again.
+            if not swept.cleared and pool.wanted.wait(self._pause(swept, attempts)):
                 attempts = 0
+
+    def _pause(self, swept: Swept, attempts: int) -> float:
+        until_due = max(0.0, min(swept.due_at - time.time(), _LONGEST_PAUSE_S))
+        return min(until_due, self._pace.pause(attempts)) if swept.waiting else until_due
 
     def _sweep_safely(self, key: PoolKey) -> Swept:
         try:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import structlog
 
-from csi_driver.ceph.api import ImageBusy, ImageHasSnapshots
+from csi_driver.ceph.api import ImageBusy, ImageHasSnapshots, ImageKept
 from csi_driver.errors import DriverError
 from csi_driver.journal.journal import E, Journal
 from csi_driver.locks import KeyedLocks
@@ -49,13 +49,13 @@ class Purger:
         try:
             # Apart from the volume's own lock: a repeated DeleteVolume need not wait for its purge.
             with self._locks.hold(f"purge of {site.handle(uuid)}"):
-                return Swept(cleared=int(clear(site, uuid, self._locks)))
-        except (ImageBusy, ImageHasSnapshots, DriverError) as error:
+                return clear(site, uuid, self._locks)
+        except (ImageBusy, ImageHasSnapshots, ImageKept, DriverError) as error:
             log.info("purge waits for an image", uuid=uuid, reason=str(error) or type(error).__name__)
             return Swept(waiting=1)
 
 
-_Clear = Callable[[Site, str, KeyedLocks], bool]
+_Clear = Callable[[Site, str, KeyedLocks], Swept]
 
 
 def _all_deleted(journal: Journal[E]) -> Iterator[str]:

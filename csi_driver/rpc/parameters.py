@@ -38,7 +38,12 @@ IMAGE_KEYS = (
 COPY_KEYS = ("flatten", "softCloneDepth", "hardCloneDepth")
 _MOST_DEPTH = 16
 """The kernel client maps no image with more ancestors."""
+TRASH_KEYS = ("trashRetention",)
+_DURATION = re.compile(r"([0-9]{1,9})([smhd])")
+_UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_MOST_DAYS = 365
 NODE_KEYS = ("mounter", "mapOptions", "unmapOptions", "mkfsOptions", "tryOtherMounters")
+CLASS_KEYS = (*IMAGE_KEYS, *COPY_KEYS, *TRASH_KEYS, *NODE_KEYS)
 NOT_YET = ("encrypted", "encryptionKMSID", "encryptionType", "topologyConstrainedPools", "thickProvision")
 """Known from other drivers and refused, since a volume without them would not be what was asked for."""
 
@@ -52,6 +57,7 @@ class ClassParameters:
     layout: ImageLayout
     image_prefix: str
     flatten: FlattenPolicy
+    retention_s: int
     context: Mapping[str, str]
     metadata: Mapping[str, str]
 
@@ -67,6 +73,7 @@ def parse_class(given: Mapping[str, str]) -> ClassParameters:
         layout=_layout(given, features),
         image_prefix=_prefix("volumeNamePrefix", given.get("volumeNamePrefix", "csi-vol-")),
         flatten=_flatten(given),
+        retention_s=_duration(given, "trashRetention"),
         context=_context(given),
         metadata={key: given[key] for key in KUBERNETES_METADATA if given.get(key)},
     )
@@ -88,11 +95,11 @@ def parse_snapshot_class(name: str, source_handle: str, given: Mapping[str, str]
 
 
 def _check_known(key: str) -> None:
-    if key in (*IMAGE_KEYS, *COPY_KEYS, *NODE_KEYS) or key.startswith(KUBERNETES_PREFIX):
+    if key in CLASS_KEYS or key.startswith(KUBERNETES_PREFIX):
         return
     if key in NOT_YET:
         raise InvalidRequest(f"parameter {key!r} is not supported by this release")
-    known = ", ".join((*IMAGE_KEYS, *COPY_KEYS, *NODE_KEYS))
+    known = ", ".join(CLASS_KEYS)
     raise InvalidRequest(f"parameter {key!r} is not known; allowed are {known} and {KUBERNETES_PREFIX}*")
 
 
@@ -152,6 +159,21 @@ def _depth(given: Mapping[str, str], key: str, default: int) -> int:
     if not 1 <= depth <= _MOST_DEPTH:
         raise InvalidRequest(f"parameter {key} is {given[key]!r}; allowed are whole numbers from 1 to {_MOST_DEPTH}")
     return depth
+
+
+def _duration(given: Mapping[str, str], key: str) -> int:
+    """Seconds; 0 for none."""
+    text = given.get(key) or "0"
+    if text == "0":
+        return 0
+    form = _DURATION.fullmatch(text)
+    seconds = int(form[1]) * _UNIT_S[form[2]] if form else -1
+    if not 0 <= seconds <= _MOST_DAYS * _UNIT_S["d"]:
+        raise InvalidRequest(
+            f"parameter {key} is {text!r}; allowed are 0 and a whole number with s, m, h or d, "
+            f"as 90s, 30m, 24h or 7d, up to {_MOST_DAYS}d"
+        )
+    return seconds
 
 
 def _number(given: Mapping[str, str], key: str) -> int:

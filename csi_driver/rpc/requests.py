@@ -52,6 +52,7 @@ def create_volume(request: pb.CreateVolumeRequest) -> VolumeSpec:
         context=parameters.context,
         source=source,
         flatten=parameters.flatten,
+        retention_s=parameters.retention_s,
     )
 
 

@@ -102,13 +102,14 @@ NO_ID = "0123456789ab"
         lambda images, name: images.remove(name),
         lambda images, name: images.move_to_trash(name),
         lambda images, _: images.purge(NO_ID),
+        lambda images, name: images.restore_from_trash(NO_ID, name),
         lambda images, _: images.set_metadata(NO_ID, {"a": "1"}),
         lambda images, _: images.cut(NO_ID, SNAP, most=9),
         lambda images, _: images.remove_snap(NO_ID, SNAP),
     ],
     ids=[
         *("inspect", "get_metadata", "grow", "shrink", "get_snap", "remove", "move_to_trash"),
-        *("purge", "set_metadata", "cut", "remove_snap"),
+        *("purge", "restore_from_trash", "set_metadata", "cut", "remove_snap"),
     ],
 )
 def test_an_image_that_is_not_there_is_missing_to_every_call(

@@ -54,6 +54,7 @@ K = Reserved(UUID)
         pytest.param(K, entry(State.FOREIGN), Step.REUSE, id="K O I of ceph-csi"),
         pytest.param(K, entry(State.DELETING), Step.FINISH_DELETE, id="K O ? deleting"),
         pytest.param(K, entry(State.TRASHED), Step.DROP_NAME, id="K O T trashed, by a late write"),
+        pytest.param(K, entry(State.RESTORING), Step.AWAIT_UNDELETE, id="K O I restoring"),
         pytest.param(K, entry(State.PURGING), Step.DROP_NAME, id="K O ? purging, by a late write"),
     ],
 )

@@ -169,3 +169,18 @@ def test_an_unknown_key_is_refused_with_the_keys_that_are_known(key: str) -> Non
 def test_a_key_that_would_make_another_kind_of_volume_is_refused_even_when_empty(key: str) -> None:
     with pytest.raises(InvalidRequest, match=f"'{key}' is not supported"):
         parse_class({**LEAST, key: ""})
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"), [("", 0), ("0", 0), ("0s", 0), ("90s", 90), ("30m", 1800), ("24h", 86400), ("7d", 604800)]
+)
+def test_a_retention_is_a_number_with_a_unit(given: str, seconds: int) -> None:
+    assert parse_class({**LEAST, "trashRetention": given}).retention_s == seconds
+
+
+@pytest.mark.parametrize("given", ["1", "-1h", "1.5h", "1h30m", "1w", "1H", " 1h", "h", "366d", "9000h", "1h\n", "٣d"])
+def test_another_retention_is_refused_with_what_is_allowed(given: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        parse_class({**LEAST, "trashRetention": given})
+    assert f"trashRetention is {given!r}; allowed are" in str(refused.value)
+    assert "365d" in str(refused.value)

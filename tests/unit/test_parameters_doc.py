@@ -48,7 +48,7 @@ def _is_refused(given: Mapping[str, str]) -> bool:
 
 
 def test_every_key_of_the_parser_is_on_the_page_and_no_other() -> None:
-    assert set(_KEYS) == {*parameters.IMAGE_KEYS, *parameters.COPY_KEYS, *parameters.NODE_KEYS}
+    assert set(_KEYS) == set(parameters.CLASS_KEYS)
 
 
 def test_the_refused_keys_are_those_of_the_parser() -> None:
@@ -135,3 +135,13 @@ def test_the_depths_of_the_page_are_those_of_the_parser() -> None:
     assert not any(_is_refused({**_REQUIRED, "hardCloneDepth": str(depth)}) for depth in (low, high))
     assert all(_is_refused({**_REQUIRED, "hardCloneDepth": str(depth)}) for depth in (low - 1, high + 1))
     assert _is_refused({**_REQUIRED, "softCloneDepth": "5", "hardCloneDepth": "4"})
+
+
+def test_the_retentions_of_the_page_are_those_of_the_parser() -> None:
+    none, *units_and_examples, longest = _ALLOWED["trashRetention"]
+    assert _DEFAULT["trashRetention"] == f"`{none}`"
+    assert _parsed(trashRetention=none) == _parsed()
+    units, examples = units_and_examples[:4], units_and_examples[4:]
+    assert [_parsed(trashRetention=f"1{unit}").retention_s for unit in units] == [1, 60, 3600, 86400]
+    assert not any(_is_refused({**_REQUIRED, "trashRetention": value}) for value in (*examples, longest))
+    assert _is_refused({**_REQUIRED, "trashRetention": f"{int(longest[:-1]) + 1}{longest[-1]}"})

@@ -99,6 +99,10 @@ class Connection:
         finally:
             ioctx.close()
 
+    def pool_names(self) -> list[str]:
+        with self.translated("list the pools"):
+            return self._rados.list_pools()
+
     @contextmanager
     def headers(self, pool_id: int, namespace: str) -> Iterator[RadosObjects]:
         """The objects of a pool and namespace that need not be the entry's: an image's parent may lie anywhere."""

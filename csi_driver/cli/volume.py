@@ -1,0 +1,118 @@
+"""`rbd-csi volume`: what an operator does with volumes past the orchestrator."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from csi_driver import failpoints, logs
+from csi_driver.config import DEFAULT_CLUSTERS_FILE, ClustersFile, ConfigError, check_instance
+from csi_driver.errors import AccessDenied, DriverError, InvalidRequest
+from csi_driver.ids import Handle
+
+if TYPE_CHECKING:
+    from csi_driver.cli.assembly import Operator
+    from csi_driver.operations.undeletion import DeletedVolume
+
+_UNLIMITED_WIDTH = 10_000
+"""A handle is copied from the table: no line of it is broken, whatever the terminal's width."""
+
+
+class MisusedError(click.ClickException):
+    """One line on stderr, exit code 2."""
+
+    exit_code = 2
+
+
+def _place(command: Callable[..., None]) -> Callable[..., None]:
+    clusters = click.option(
+        "--clusters", type=click.Path(path_type=Path), default=DEFAULT_CLUSTERS_FILE, show_default=True
+    )
+    instance = click.option("--instance", default="default", show_default=True, help="As the driver's.")
+    return clusters(instance(command))
+
+
+@click.group()
+def volume() -> None:
+    """Bring deleted volumes back."""
+    logs.set_up("warning", "text")
+
+
+@volume.command()
+@click.argument("handle")
+@_place
+def undelete(handle: str, clusters: Path, instance: str) -> None:
+    """Bring a deleted volume back under its old HANDLE; a command that was cut short is repeated."""
+    parsed = Handle.parse(handle)
+    if parsed is None:
+        raise MisusedError(f"{handle!r} is not a volume's handle; `rbd-csi volume deleted` lists them")
+    with _operator(clusters, instance) as operator:
+        if operator.credentials_of(parsed.cluster_id) is None:
+            raise ConfigError(
+                f"clusters file {clusters} names no credentials for {parsed.cluster_id!r}, and this command has no others"
+            )
+        found = operator.undeletion.undelete(parsed)
+    click.echo(f"{handle}: {'brought back' if found.was_deleted else 'is not deleted'}")
+    if not found.is_named:
+        click.echo(
+            f"its name {found.name!r} is another volume's: it lives without a name, and is deleted by its handle"
+        )
+
+
+@volume.command()
+@_place
+def deleted(clusters: Path, instance: str) -> None:
+    """List the volumes that can be brought back."""
+    table = Table("handle", "name", "size", "until", box=None, pad_edge=False)
+    with _operator(clusters, instance) as operator:
+        for cluster_id in operator.cluster_ids():
+            if operator.credentials_of(cluster_id) is None:
+                click.echo(f"rbd-csi: {cluster_id}: left out, the clusters file names no credentials for it", err=True)
+                continue
+            for one in _in_cluster(operator, cluster_id):
+                table.add_row(one.handle, one.name, f"{one.size_bytes / (1 << 20):g} MiB", _until(one))
+    Console(highlight=False, markup=False, width=_UNLIMITED_WIDTH).print(table)
+
+
+def _in_cluster(operator: "Operator", cluster_id: str) -> Iterator["DeletedVolume"]:
+    """In all pools that the user may read."""
+    for key in operator.pools(cluster_id):
+        try:
+            yield from operator.undeletion.restorable(key)
+        except AccessDenied:
+            continue
+
+
+def _until(one: "DeletedVolume") -> str:
+    if one.is_restoring:
+        return "being brought back: repeat the command"
+    if one.kept_until <= time.time():
+        return "the next purge"
+    return datetime.fromtimestamp(one.kept_until, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+@contextmanager
+def _operator(clusters: Path, instance: str) -> Iterator["Operator"]:
+    from csi_driver.cli.assembly import Operator  # noqa: PLC0415 - `--help` needs no Ceph
+
+    try:
+        failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
+        check_instance(instance)
+        operator = Operator(ClustersFile(clusters), instance)
+    except (ConfigError, ValueError) as error:
+        raise MisusedError(str(error)) from error
+    try:
+        yield operator
+    except (ConfigError, InvalidRequest) as error:  # of both the clusters file is the cause
+        raise MisusedError(str(error)) from error
+    except DriverError as error:
+        raise click.ClickException(str(error)) from error
+    finally:
+        operator.close()
