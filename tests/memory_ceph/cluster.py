@@ -93,6 +93,10 @@ class Connection:
                 return
         raise PoolMissing(f"cluster {self.entry.cluster_id!r} has no pool {pool!r}")
 
+    def pool_names(self) -> list[str]:
+        self.begin("cluster.pool_names")
+        return list(self.ceph.pools.values())
+
     def blocklist(self, address: str) -> None:
         self.begin("cluster.blocklist")
         self.ceph.blocklist.add(address)

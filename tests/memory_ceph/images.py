@@ -1,5 +1,6 @@
 """Images, their metadata and the trash. What librbd writes in several steps has its points between them."""
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
@@ -9,6 +10,7 @@ from csi_driver.ceph.api import (
     ImageExists,
     ImageHasSnapshots,
     ImageInfo,
+    ImageKept,
     ImageMissing,
     Snap,
     TrashEntry,
@@ -102,7 +104,14 @@ class ImageCalls:
 
     @seam("images.list_trash")
     def list_trash(self) -> list[TrashEntry]:
-        return [TrashEntry(image_id, name) for image_id, name in self.place.trash.items()]
+        return [self._trashed(image_id) for image_id in self.place.trash]
+
+    @seam("images.find_trashed")
+    def find_trashed(self, image_id: str) -> TrashEntry | None:
+        return self._trashed(image_id) if image_id in self.place.trash else None
+
+    def _trashed(self, image_id: str) -> TrashEntry:
+        return TrashEntry(image_id, self.place.trash[image_id], self.place.kept_until.get(image_id, 0.0))
 
     def opened(self, image_id: str) -> StoredImage:
         """Raises ImageMissing for all that cannot be opened."""
@@ -171,18 +180,31 @@ class ImageCalls:
         del self.place.removing[image_id]
 
     @seam("images.move_to_trash")
-    def move_to_trash(self, name: str) -> None:
+    def move_to_trash(self, name: str, *, keep_s: int = 0) -> None:
         image_id = self.place.names.get(name)
         if image_id not in self.ceph.images.by_id:
             raise ImageMissing(name)
         self.place.trash[image_id] = name
+        self.place.kept_until[image_id] = math.ceil(self.ceph.now() + keep_s) if keep_s else 0.0
         self.link.reach("images.move_to_trash:both")
         del self.place.names[name]
+
+    @seam("images.restore_from_trash")
+    def restore_from_trash(self, image_id: str, name: str) -> None:
+        if image_id not in self.place.trash:
+            raise ImageMissing(image_id)
+        if self.place.names.get(name, image_id) != image_id:
+            raise ImageExists(name)
+        self.place.names[name] = image_id
+        self.link.reach("images.restore_from_trash:both")
+        del self.place.trash[image_id]
 
     @seam("images.purge")
     def purge(self, image_id: str) -> None:
         if image_id not in self.place.trash:
             raise ImageMissing(image_id)
+        if self.place.kept_until.get(image_id, 0.0) > self.ceph.now():
+            raise ImageKept(image_id)
         self._refuse_needed(image_id)
         self._drop(image_id, "images.purge")
         del self.place.trash[image_id]

@@ -42,6 +42,7 @@ class Place:
     names: dict[str, str] = field(default_factory=dict)
     """Id of each image by name: also of one whose header is not written yet."""
     trash: dict[str, str] = field(default_factory=dict)
+    kept_until: dict[str, float] = field(default_factory=dict)
     removing: dict[str, str] = field(default_factory=dict)
     """Name by id of the images in the trash, and of those whose removal by name has begun."""
 
