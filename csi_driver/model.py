@@ -190,3 +190,20 @@ class StagedVolume:
     handle: str
     address: ImageAddress
     size_bytes: int
+
+
+class HealthStatus(StrEnum):
+    """What a trouble means for a volume; the values are the names in csi.proto (VolumeHealthErrorType)."""
+
+    DEGRADED = "DEGRADED"
+    INACCESSIBLE = "INACCESSIBLE"
+    DATA_LOSS = "DATA_LOSS"
+
+
+@dataclass(frozen=True)
+class VolumeTrouble:
+    """One thing that is wrong with a volume. reason: one CamelCase word for programs; message: for people."""
+
+    status: HealthStatus
+    reason: str
+    message: str

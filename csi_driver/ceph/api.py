@@ -108,6 +108,14 @@ class Watcher:
         return f"{self.address} (client.{self.client_id})"
 
 
+@dataclass(frozen=True)
+class HealthCheck:
+    """One check of the cluster's health that failed: its code as Ceph documents it, and what it says of whom."""
+
+    code: str
+    details: tuple[str, ...]
+
+
 class SnapKind(Enum):
     """RBD's snapshot namespaces; TRASH holds a removed snap that clones still need."""
 
@@ -207,6 +215,12 @@ class Images(Protocol):
         What `inspect` tells may name a client that died while its watch was being written, for as long as the OSD keeps the
         header in memory: nothing times that watch out, and no blocklist ends it. Here the OSD reads the header anew, and
         drops the watch at once when its client is on the blocklist, else after `osd_client_watch_timeout` (30 s).
+        """
+
+    def lock_owners(self, image_id: str) -> tuple[Watcher, ...]:
+        """The clients that hold the image's exclusive lock; one on the blocklist still does, until another wants it.
+
+        Raises ImageMissing.
         """
 
     def drop_trashed_snaps(self, image_id: str) -> None:
@@ -329,6 +343,15 @@ class Cluster(Protocol):
 
     def pool_names(self) -> list[str]:
         """All pools, whether this user may open them or not."""
+
+    def pool_ids(self) -> dict[str, int]:
+        """All pools by name, whether this user may open them or not."""
+
+    def health(self) -> tuple[HealthCheck, ...]:
+        """The checks that fail just now; none in a healthy cluster."""
+
+    def blocklisted(self) -> frozenset[str]:
+        """The addresses of all clients that are cut off, as `Watcher` has them."""
 
     def blocklist(self, address: str) -> None:
         """Cuts another client off for a day and returns when this connection has the map that says so."""

@@ -156,6 +156,15 @@ class RbdImages:
             watchers=tuple(Watcher(one["addr"], one["id"]) for one in image.watchers_list()),
         )
 
+    def lock_owners(self, image_id: str) -> tuple[Watcher, ...]:
+        with (
+            self._doing("images.lock_owners", image_id),
+            rbd.Image(self._ioctx, image_id=image_id, read_only=True) as image,
+        ):
+            held = image.list_lockers()
+            lockers = held["lockers"] if held else ()
+            return tuple(Watcher(address, int(client.rpartition(".")[2])) for client, _, address in lockers)
+
     def clone(self, source: CloneSource, name: str, layout: ImageLayout) -> None:
         with self._doing("images.clone", name):
             try:

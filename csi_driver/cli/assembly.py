@@ -25,14 +25,16 @@ from csi_driver.operations.site import PoolKey, Sites
 from csi_driver.operations.snapshot_deletion import SnapshotDeletion
 from csi_driver.operations.snapshots import SnapshotCreation
 from csi_driver.operations.undeletion import VolumeUndeletion
+from csi_driver.operations.volume_health import VolumeHealth
 from csi_driver.pb import csi_pb2_grpc
 from csi_driver.rpc.controller import ControllerService, Operations
 from csi_driver.rpc.gate import Gates
 from csi_driver.rpc.identity import Identity, IdentityService
-from csi_driver.rpc.node import NodeInfo, NodeService
+from csi_driver.rpc.node import KnownClusters, NodeInfo, NodeService
 from csi_driver.rpc.server import Registration, Server
 
 RUN_DIRECTORY = Path("/run/rbd-csi")
+_HEALTH_TIMEOUTS = Timeouts(operation_s=5, connect_s=3)
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -43,8 +45,11 @@ class Driver:
         self._config = config
         self._gates = Gates()
         self._clusters = RadosClusters(clusters_file.entries, _timeouts(config.timeout_s))
+        # Of its own, and soon tired: that a cluster does not answer is what health has to say in time.
+        self._health_clusters = RadosClusters(clusters_file.entries, _HEALTH_TIMEOUTS)
         self._locks = KeyedLocks()
-        self._sites = Sites(self._clusters, Makers(_identity(config), config.instance), config.instance)
+        self._makers = Makers(_identity(config), config.instance)
+        self._sites = Sites(self._clusters, self._makers, config.instance)
         self._purger = Purger(self._sites, self._locks)
         self._flattener = Flattener(self._sites, self._purger.look_at)
         self._sites.on_first_entry = self._look_at
@@ -79,7 +84,12 @@ class Driver:
             services.append(lambda server: csi_pb2_grpc.add_ControllerServicer_to_server(controller, server))
         if config.node:
             info = NodeInfo(config.node_id, config.max_volumes_per_node, config.node_topology)
-            node = NodeService(self._node_operations(), info, self._gates, self._clusters.entry)
+            node = NodeService(
+                self._node_operations(),
+                info,
+                self._gates,
+                KnownClusters(self._clusters.entry, self._readiness.troubles),
+            )
             services.append(lambda server: csi_pb2_grpc.add_NodeServicer_to_server(node, server))
         return services
 
@@ -101,6 +111,7 @@ class Driver:
             lookup=VolumeLookup(self._sites),
             snapshot_creation=SnapshotCreation(self._sites, self._locks, self._purger.look_at),
             snapshot_deletion=SnapshotDeletion(self._sites, self._locks, self._purger.look_at),
+            health=VolumeHealth(Sites(self._health_clusters, self._makers, self._config.instance)),
         )
 
 

@@ -167,6 +167,12 @@ class Filesystems(Protocol):
     def grow_mounted(self, device: Path, target: Path, fs_type: str) -> None:
         """Grows to the device while mounted. Raises InUse when this process may not, and says what it lacks."""
 
+    def probe_device(self, device: Path) -> None:
+        """Reads the first bytes, past all caches. Raises DeviceTrouble when that fails or does not end in seconds."""
+
+    def probe_mounted(self, path: Path) -> None:
+        """Looks into the root directory of the file system mounted at path. Raises DeviceTrouble, likewise."""
+
     def usage(self, path: Path) -> Usage:
         """Of the file system mounted at path; answers within seconds, also when the device hangs (DeviceTrouble)."""
 

@@ -4,6 +4,7 @@ Decides nothing about whether a device may be formatted (operations/contents.py 
 and says `BLANK` of nothing but zeros. Nothing is persisted here.
 """
 
+import mmap
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -111,6 +112,18 @@ class LocalFilesystems:
             )
         raise commands.CommandFailed(argv, result)
 
+    def probe_device(self, device: Path) -> None:
+        try:
+            bounded(f"read {device} past its caches", lambda: _read_direct(device), _STATS_TIMEOUT_S)
+        except OSError as error:
+            raise DeviceTrouble(f"{device} cannot be read: {error.strerror}") from error
+
+    def probe_mounted(self, path: Path) -> None:
+        try:
+            bounded(f"look into {path}", lambda: _look_into(path), _STATS_TIMEOUT_S)
+        except OSError as error:
+            raise DeviceTrouble(f"the file system at {path} cannot be read: {error.strerror}") from error
+
     def usage(self, path: Path) -> Usage:
         found = bounded(f"statvfs {path}", lambda: os.statvfs(path), _STATS_TIMEOUT_S)
         return Usage(
@@ -129,3 +142,18 @@ def _read_ends(device: Path) -> tuple[bytes, bytes]:
         size = opened.seek(0, os.SEEK_END)
         opened.seek(max(0, size - _TAIL_BYTES))
         return head, opened.read(_TAIL_BYTES)
+
+
+def _read_direct(device: Path) -> None:
+    """O_DIRECT takes an aligned buffer alone: pages are."""
+    opened = os.open(device, os.O_RDONLY | os.O_DIRECT)
+    try:
+        with mmap.mmap(-1, mmap.PAGESIZE) as page:
+            os.preadv(opened, [page], 0)
+    finally:
+        os.close(opened)
+
+
+def _look_into(path: Path) -> None:
+    with os.scandir(path) as entries:
+        next(entries, None)

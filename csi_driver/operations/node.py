@@ -6,8 +6,9 @@ from pathlib import Path
 from csi_driver.errors import InUse, InvalidRequest, OutOfRange
 from csi_driver.host.api import Device, Machine, Usage
 from csi_driver.locks import KeyedLocks
-from csi_driver.model import CapacityRange
+from csi_driver.model import CapacityRange, VolumeTrouble
 from csi_driver.operations import mounters
+from csi_driver.operations.node_health import LastFailures, NodeHealth
 from csi_driver.operations.publishing import Publishing
 from csi_driver.operations.stage_record import Publication, StagePlace
 from csi_driver.operations.staged_volumes import StagedHere, StagedVolumes
@@ -34,15 +35,20 @@ class NodeOperations:
         self._staged = StagedVolumes(machine.mounts)
         self._staging = Staging(machine, locator, locks)
         self._publishing = Publishing(machine, locks)
+        self._failures = LastFailures()
+        self._health = NodeHealth(machine, self._failures)
 
     def stage(self, request: StageRequest) -> None:
-        self._staging.stage(request)
+        with self._failures.of_stage(request.place.volume_id):
+            self._staging.stage(request)
 
     def unstage(self, place: StagePlace) -> None:
         self._staging.unstage(place)
+        self._failures.forget(place.volume_id)
 
     def publish(self, place: StagePlace, publication: Publication) -> None:
-        self._publishing.publish(place, publication)
+        with self._failures.of_publish(place.volume_id):
+            self._publishing.publish(place, publication)
 
     def unpublish(self, volume_id: str, target: Path) -> None:
         self._publishing.unpublish(volume_id, target)
@@ -53,6 +59,17 @@ class NodeOperations:
         if found.volume.is_block:
             return Usage(total_bytes=self._machine.mounts.device_size_bytes(found.volume.number))
         return self._machine.filesystems.usage(found.mount.target)
+
+    def health(self, volume_id: str, staging_path: Path | None) -> tuple[VolumeTrouble, ...]:
+        """Takes no lock. Raises NotFound for a volume that this node knows nothing of."""
+        return self._health.of(volume_id, staging_path)
+
+    def attach_trouble(self) -> str:
+        """Why this node can attach no image; empty when it can."""
+        reasons = {one.name: one.unavailable_reason() for one in self._machine.attachers}
+        if not all(reasons.values()):
+            return ""
+        return "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
 
     def grow(self, request: GrowRequest) -> int:
         """Device and file system take over the image's size; that size. Raises NotFound, OutOfRange, InUse."""

@@ -10,7 +10,7 @@ from csi_driver.errors import DriverError, NotReady
 log = structlog.get_logger(__name__)
 
 _EAGER_S = 1.0
-_CALM_S = 30.0
+_CALM_S = 10.0
 
 
 class Readiness:
@@ -39,6 +39,11 @@ class Readiness:
             if not self._troubles:
                 return False
             raise NotReady("no cluster can be reached: " + "; ".join(self._troubles.values()))
+
+    def troubles(self) -> dict[str, str]:
+        """Why a cluster cannot be reached, by cluster id; none of those that can, or that nothing is known of yet."""
+        with self._guard:
+            return dict(self._troubles or {})
 
     def _watch(self) -> None:
         while not self._stopping.is_set():

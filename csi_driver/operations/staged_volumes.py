@@ -52,6 +52,16 @@ class StagedVolumes:
                 owners.append(StagedHere(place, record, number, is_block=mount.device != number))
         return owners
 
+    def stages_of(self, volume_id: str) -> list[Found]:
+        """Where a volume is staged: one place, unless it was staged at two paths."""
+        stages = []
+        for mount in self._mounts.table():
+            place = StagePlace(mount.target.parent, mount.target.name)
+            if place.volume_id == volume_id and (record := stage_record.load(place)):
+                number = self._mounts.block_number(mount)
+                stages.append(Found(mount, StagedHere(place, record, number, is_block=mount.device != number)))
+        return stages
+
     def find(self, volume_id: str, path: Path) -> Found:
         """The volume at a path where it is published or staged. Raises NotFound when it is not that volume."""
         mount = self.mount_at(path) or self.mount_at(path / volume_id)

@@ -13,11 +13,13 @@ from csi_driver.operations.expansion import VolumeExpansion
 from csi_driver.operations.lookup import VolumeLookup
 from csi_driver.operations.snapshot_deletion import SnapshotDeletion
 from csi_driver.operations.snapshots import SnapshotCreation
+from csi_driver.operations.volume_health import VolumeHealth
 from csi_driver.pb import csi_pb2 as pb
 from csi_driver.pb import csi_pb2_grpc
 from csi_driver.rpc import requests
 from csi_driver.rpc.fields import parse_credentials
 from csi_driver.rpc.gate import Gates
+from csi_driver.rpc.health import volume_health
 
 _Rpc = pb.ControllerServiceCapability.RPC.Type
 
@@ -27,6 +29,7 @@ CAPABILITIES = (
     _Rpc.CLONE_VOLUME,
     _Rpc.EXPAND_VOLUME,
     _Rpc.SINGLE_NODE_MULTI_WRITER,
+    _Rpc.GET_VOLUME_HEALTH,
 )
 
 
@@ -40,6 +43,7 @@ class Operations:
     lookup: VolumeLookup
     snapshot_creation: SnapshotCreation
     snapshot_deletion: SnapshotDeletion
+    health: VolumeHealth
 
 
 class ControllerService(csi_pb2_grpc.ControllerServicer):
@@ -134,6 +138,16 @@ class ControllerService(csi_pb2_grpc.ControllerServicer):
             self._gate_of(snapshot_id), lambda: self._operations.snapshot_deletion.delete(snapshot_id, credentials)
         )
         return pb.DeleteSnapshotResponse()
+
+    def ControllerGetVolumeHealth(
+        self, request: pb.ControllerGetVolumeHealthRequest, context: grpc.ServicerContext
+    ) -> pb.ControllerGetVolumeHealthResponse:
+        volume_id, credentials = requests.volume_id(request), parse_credentials(request.secrets)
+        # A gate of its own: calls that hang must not keep this from being said.
+        troubles = self._gates.run(
+            f"health/{self._gate_of_existing(volume_id)}", lambda: self._operations.health.of(volume_id, credentials)
+        )
+        return pb.ControllerGetVolumeHealthResponse(volume_health=volume_health(volume_id, troubles))
 
     def ControllerGetCapabilities(
         self, request: pb.ControllerGetCapabilitiesRequest, context: grpc.ServicerContext

@@ -13,6 +13,7 @@ from csi_driver.pb import csi_pb2 as pb
 from csi_driver.pb import csi_pb2_grpc
 from csi_driver.rpc import node_requests
 from csi_driver.rpc.gate import Gates
+from csi_driver.rpc.health import storage_health, volume_health
 
 T = TypeVar("T")
 
@@ -23,6 +24,8 @@ CAPABILITIES = (
     _Rpc.GET_VOLUME_STATS,
     _Rpc.EXPAND_VOLUME,
     _Rpc.SINGLE_NODE_MULTI_WRITER,
+    _Rpc.GET_VOLUME_HEALTH,
+    _Rpc.GET_STORAGE_HEALTH,
 )
 
 
@@ -35,20 +38,27 @@ class NodeInfo:
     topology: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class KnownClusters:
+    """known: raises InvalidRequest for a cluster that is not configured · unreachable: why, by cluster id; at once."""
+
+    known: Callable[[str], object]
+    unreachable: Callable[[], Mapping[str, str]] = dict
+
+
 class NodeService(csi_pb2_grpc.NodeServicer):
     """CSI Node. Calls on volumes of one cluster never wait behind those of another."""
 
-    def __init__(self, node: NodeOperations, info: NodeInfo, gates: Gates, known: Callable[[str], object]) -> None:
-        """`known` raises InvalidRequest for a cluster that is not configured."""
+    def __init__(self, node: NodeOperations, info: NodeInfo, gates: Gates, clusters: KnownClusters) -> None:
         self._node = node
         self._info = info
         self._gates = gates
-        self._known = known
+        self._clusters = clusters
 
     def _behind_gate(self, volume_id: str, work: Callable[[], T]) -> T:
         handle = Handle.parse(volume_id)
         try:
-            key = f"node/{handle.cluster_id}" if handle and self._known(handle.cluster_id) else "node"
+            key = f"node/{handle.cluster_id}" if handle and self._clusters.known(handle.cluster_id) else "node"
         except InvalidRequest:
             key = "node"
         return self._gates.run(key, work)
@@ -101,6 +111,19 @@ class NodeService(csi_pb2_grpc.NodeServicer):
                 available=usage.available_inodes,
             )
         return answer
+
+    def NodeGetVolumeHealth(
+        self, request: pb.NodeGetVolumeHealthRequest, context: grpc.ServicerContext
+    ) -> pb.NodeGetVolumeHealthResponse:
+        volume_id, staging_path = node_requests.health(request)
+        # A gate of its own: volumes that hang must not keep this from being said.
+        troubles = self._gates.run("node/health", lambda: self._node.health(volume_id, staging_path))
+        return pb.NodeGetVolumeHealthResponse(volume_health=volume_health(volume_id, troubles))
+
+    def NodeGetStorageHealth(
+        self, request: pb.NodeGetStorageHealthRequest, context: grpc.ServicerContext
+    ) -> pb.NodeGetStorageHealthResponse:
+        return storage_health(self._clusters.unreachable(), self._node.attach_trouble())
 
     def NodeExpandVolume(
         self, request: pb.NodeExpandVolumeRequest, context: grpc.ServicerContext

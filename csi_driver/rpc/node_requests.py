@@ -59,6 +59,16 @@ def stats(request: pb.NodeGetVolumeStatsRequest) -> tuple[str, Path]:
     return required("volume_id", request.volume_id), Path(required_path("volume_path", request.volume_path))
 
 
+def health(request: pb.NodeGetVolumeHealthRequest) -> tuple[str, Path | None]:
+    """Volume and staging path, which may be missing: so may the stage."""
+    volume_id = required("volume_id", request.volume_id)
+    for field in ("volume_publish_path", "staging_target_path"):
+        if given := getattr(request, field):
+            required_path(field, given)
+    is_file_name = volume_id not in (".", "..") and "/" not in volume_id
+    return volume_id, Path(request.staging_target_path) if request.staging_target_path and is_file_name else None
+
+
 def grow(request: pb.NodeExpandVolumeRequest) -> GrowRequest:
     volume_id = required("volume_id", request.volume_id)
     path = Path(required_path("volume_path", request.volume_path))

@@ -81,7 +81,9 @@ def snapshot_id(request: pb.DeleteSnapshotRequest) -> str:
     return required("snapshot_id", request.snapshot_id)
 
 
-def volume_id(request: pb.DeleteVolumeRequest | pb.ValidateVolumeCapabilitiesRequest) -> str:
+def volume_id(
+    request: pb.DeleteVolumeRequest | pb.ValidateVolumeCapabilitiesRequest | pb.ControllerGetVolumeHealthRequest,
+) -> str:
     return required("volume_id", request.volume_id)
 
 

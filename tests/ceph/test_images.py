@@ -234,3 +234,13 @@ def test_an_image_with_snapshots_is_neither_removed_nor_purged(images: Images, m
     images.remove_snap(image_id, SNAP)
     images.purge(image_id)
     assert trashed(images, made) == []
+
+
+def test_an_image_that_nobody_writes_to_has_no_lock_owner(pool: Pool, image: str) -> None:
+    """And an image that is not there cannot be asked."""
+    pool.images.create(image, MIB, PLAIN)
+    image_id = pool.images.find_id(image)
+    assert image_id
+    assert pool.images.lock_owners(image_id) == ()
+    with pytest.raises(ImageMissing):
+        pool.images.lock_owners("0123456789ab")

@@ -94,3 +94,21 @@ def test_an_image_grows_and_is_snapped_under_its_client(ceph_dev: DevCeph, pool:
         info = pool.images.inspect(made)
         assert info.size_bytes == 16 * MIB
         assert [watcher.address for watcher in info.watchers] == [client.address]
+
+
+def test_a_client_on_the_blocklist_keeps_its_lock_without_a_watch(ceph_dev: DevCeph, pool: Pool, made: str) -> None:
+    """Until another client wants the lock: so it is seen who was cut off while it had the image attached."""
+    image_id = pool.images.find_id(made)
+    assert image_id
+    with ImageClient(ceph_dev, made) as client:
+        assert [owner.address for owner in pool.images.lock_owners(image_id)] == [client.address]
+        pool.cluster.blocklist(client.address)
+        client.kill()
+    assert client.address in pool.cluster.blocklisted()
+    assert pool.images.inspect(made).watchers == ()
+    assert [owner.address for owner in pool.images.lock_owners(image_id)] == [client.address]
+
+
+def test_a_healthy_cluster_has_no_failed_checks_and_all_its_pools(pool: Pool) -> None:
+    assert {check.code for check in pool.cluster.health()} <= {"MON_DISK_LOW"}
+    assert pool.cluster.pool_ids()[pool.name] == pool.pool_id

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import RLock
 
-from csi_driver.ceph.api import Ancestry, Cluster, Clusters, Images, Leases, Objects, Pool
+from csi_driver.ceph.api import Ancestry, Cluster, Clusters, HealthCheck, Images, Leases, Objects, Pool
 from csi_driver.errors import ClusterUnavailable, InvalidRequest, PoolMissing
 from csi_driver.model import ClusterEntry, Credentials, ImageAddress
 from tests.memory_ceph import state
@@ -96,6 +96,18 @@ class Connection:
     def pool_names(self) -> list[str]:
         self.begin("cluster.pool_names")
         return list(self.ceph.pools.values())
+
+    def pool_ids(self) -> dict[str, int]:
+        self.begin("cluster.pool_ids")
+        return {name: pool_id for pool_id, name in self.ceph.pools.items()}
+
+    def health(self) -> tuple[HealthCheck, ...]:
+        self.begin("cluster.health")
+        return ()
+
+    def blocklisted(self) -> frozenset[str]:
+        self.begin("cluster.blocklisted")
+        return frozenset(self.ceph.blocklist)
 
     def blocklist(self, address: str) -> None:
         self.begin("cluster.blocklist")

@@ -98,6 +98,14 @@ class ImageCalls:
         image = self.ceph.images.by_id.get(image_id)
         return self.watchers_of(image) if image and self.ceph.images.can_open(image) else ()
 
+    @seam("images.lock_owners")
+    def lock_owners(self, image_id: str) -> tuple[Watcher, ...]:
+        """A lock is taken with the first write: whoever has the image open for writing has it, dead or cut off, too."""
+        image = self.ceph.images.by_id.get(image_id)
+        if image is None or not self.ceph.images.can_open(image):
+            raise ImageMissing(image_id)
+        return tuple(Watcher(address, 4000 + number) for number, address in enumerate(image.watches))
+
     @seam("images.get_metadata")
     def get_metadata(self, name: str) -> dict[str, str]:
         return dict(self.named(name).metadata)

@@ -22,7 +22,7 @@ from csi_driver.model import Credentials, ImageAddress
 from csi_driver.pb import csi_pb2 as pb
 from csi_driver.pb import csi_pb2_grpc
 from csi_driver.rpc.gate import Gates
-from csi_driver.rpc.node import NodeInfo, NodeService
+from csi_driver.rpc.node import KnownClusters, NodeInfo, NodeService
 from csi_driver.rpc.server import Server
 from tests.client import Driver, refusal
 from tests.node.machine import Setting
@@ -75,7 +75,7 @@ class Bench:
 
     def _register(self, server: grpc.Server) -> None:
         info = NodeInfo("node-1", 3, {"zone": "a"})
-        service = NodeService(self.setting.operations(), info, Gates(), known=lambda _cluster_id: True)
+        service = NodeService(self.setting.operations(), info, Gates(), KnownClusters(lambda _cluster_id: True))
         csi_pb2_grpc.add_NodeServicer_to_server(service, server)
 
     # images
@@ -213,13 +213,18 @@ class Bench:
                 found.append(int(path.parent.name))
         return found
 
+    def watchers(self, volume_id: str) -> list[str]:
+        """Addresses of the clients that have the image open for writing."""
+        status = json.loads(self.ceph.rbd("status", "--format", "json", self.image(volume_id)))
+        return [watcher["address"] for watcher in status["watchers"]]
+
     def kill_daemon(self, volume_id: str) -> None:
         """As the kernel does when memory is short. Its watch and lock on the image go at once, not after half a minute."""
-        status = json.loads(self.ceph.rbd("status", "--format", "json", self.image(volume_id)))
+        watchers = self.watchers(volume_id)
         (daemon,) = self.daemons()
         os.kill(daemon, signal.SIGKILL)
-        for watcher in status["watchers"]:
-            self.ceph.ceph("osd", "blocklist", "add", watcher["address"])
+        for address in watchers:
+            self.ceph.ceph("osd", "blocklist", "add", address)
 
     def loops(self) -> list[str]:
         """Also those whose file has no name any more: nobody else makes such."""

@@ -13,7 +13,7 @@ import grpc
 from csi_driver import failpoints, tracing
 from csi_driver.pb import csi_pb2 as pb
 from csi_driver.rpc.gate import Gates
-from csi_driver.rpc.node import NodeInfo, NodeService
+from csi_driver.rpc.node import KnownClusters, NodeInfo, NodeService
 from tests.node.machine import Setting
 
 
@@ -21,9 +21,8 @@ def main() -> None:
     setting, method, request = sys.argv[1:]
     tracing.begin(tracing.Call(method, deadline=time.monotonic() + 60))
     failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
-    service = NodeService(
-        Setting.parse(setting).operations(), NodeInfo("node-1"), Gates(), known=lambda _cluster_id: True
-    )
+    clusters = KnownClusters(lambda _cluster_id: True)
+    service = NodeService(Setting.parse(setting).operations(), NodeInfo("node-1"), Gates(), clusters)
     message: Any = getattr(pb, f"{method}Request").FromString(bytes.fromhex(request))
     getattr(service, method)(message, cast("grpc.ServicerContext", None))
 

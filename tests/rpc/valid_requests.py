@@ -24,6 +24,7 @@ CONTROLLER_RPCS = (
     "ValidateVolumeCapabilities",
     "CreateSnapshot",
     "DeleteSnapshot",
+    "ControllerGetVolumeHealth",
 )
 NODE_RPCS = (
     "NodeStageVolume",
@@ -32,6 +33,7 @@ NODE_RPCS = (
     "NodeUnpublishVolume",
     "NodeExpandVolume",
     "NodeGetVolumeStats",
+    "NodeGetVolumeHealth",
 )
 RPCS = CONTROLLER_RPCS + NODE_RPCS
 ARGUMENTLESS_RPCS = (
@@ -41,6 +43,7 @@ ARGUMENTLESS_RPCS = (
     "ControllerGetCapabilities",
     "NodeGetCapabilities",
     "NodeGetInfo",
+    "NodeGetStorageHealth",
 )
 
 
@@ -57,6 +60,8 @@ REQUIRED = {
     "NodeUnpublishVolume": ("volume_id", "target_path"),
     "NodeExpandVolume": ("volume_id", "volume_path"),
     "NodeGetVolumeStats": ("volume_id", "volume_path"),
+    "ControllerGetVolumeHealth": ("volume_id",),
+    "NodeGetVolumeHealth": ("volume_id",),
 }
 
 # Fields that the driver has no use for in these RPCs: it does not look at them.
@@ -113,6 +118,7 @@ class World:
             "ValidateVolumeCapabilities": pb.ValidateVolumeCapabilitiesRequest(
                 volume_id=volume_id, volume_capabilities=[mounted()], secrets=secrets
             ),
+            "ControllerGetVolumeHealth": pb.ControllerGetVolumeHealthRequest(volume_id=volume_id, secrets=secrets),
         }
         return requests[rpc]
 
@@ -141,6 +147,9 @@ class World:
             "NodeGetVolumeStats": pb.NodeGetVolumeStatsRequest(volume_id=volume_id, volume_path=target),
             "NodeExpandVolume": pb.NodeExpandVolumeRequest(
                 volume_id=volume_id, volume_path=target, volume_capability=mounted(), secrets=secrets
+            ),
+            "NodeGetVolumeHealth": pb.NodeGetVolumeHealthRequest(
+                volume_id=volume_id, staging_target_path=staging, volume_publish_path=target
             ),
         }
         return requests[rpc]

@@ -4,12 +4,14 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import rados
 import structlog
 
 from csi_driver.ceph.ancestry import HeaderAncestry
-from csi_driver.ceph.api import Ancestry, Cluster, Images, Leases, Pool
+from csi_driver.ceph.api import Ancestry, Cluster, HealthCheck, Images, Leases, Pool
+from csi_driver.ceph.cluster import monitor
 from csi_driver.ceph.cluster.objects import RadosObjects
 from csi_driver.ceph.cluster.reach import check_key_form
 from csi_driver.ceph.errnos import RECONNECT, meaning_of
@@ -102,6 +104,21 @@ class Connection:
     def pool_names(self) -> list[str]:
         with self.translated("list the pools"):
             return self._rados.list_pools()
+
+    def pool_ids(self) -> dict[str, int]:
+        return {str(one["poolname"]): int(one["poolnum"]) for one in self._ask({"prefix": "osd lspools"})}
+
+    def health(self) -> tuple[HealthCheck, ...]:
+        return monitor.health_checks(self._ask({"prefix": "health", "detail": "detail"}))
+
+    def blocklisted(self) -> frozenset[str]:
+        return monitor.blocklisted(self._ask({"prefix": "osd blocklist ls"}))
+
+    def _ask(self, command: dict[str, str]) -> Any:
+        """What a monitor answers to a command, as JSON has it."""
+        doing = f"ask a monitor for {command['prefix']!r}"
+        with step("cluster.ask_monitor", command["prefix"]), self.translated(doing):
+            return monitor.ask(self._rados, command)
 
     @contextmanager
     def headers(self, pool_id: int, namespace: str) -> Iterator[RadosObjects]:

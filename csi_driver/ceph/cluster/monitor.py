@@ -1,0 +1,48 @@
+"""Commands that a monitor answers, and what their answers say (Ceph documentation, "Monitor commands").
+
+All of them are allowed to users with the monitor's `profile rbd`.
+"""
+
+import errno
+import json
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from csi_driver.ceph.api import HealthCheck
+from csi_driver.errors import AccessDenied, ClusterTimeout, ClusterUnavailable
+
+_DENIED = frozenset({errno.EACCES, errno.EPERM})
+
+
+class Connection(Protocol):
+    """librados' own."""
+
+    def mon_command(self, cmd: str, inbuf: bytes) -> tuple[int, bytes, str]: ...
+
+
+def ask(connection: Connection, command: Mapping[str, str]) -> Any:
+    """The command's answer, parsed. Raises AccessDenied, ClusterTimeout, ClusterUnavailable."""
+    number, answer, said = connection.mon_command(json.dumps({**command, "format": "json"}), b"")
+    if number == 0:
+        # The first document of it: some releases write a second list, of ranges, behind that of the blocklist.
+        return json.JSONDecoder().raw_decode(answer.decode().lstrip())[0]
+    prefix = command["prefix"]
+    if -number in _DENIED:
+        raise AccessDenied(f"the user may not ask a monitor for {prefix!r}: it needs the capability mon 'profile rbd'")
+    if -number == errno.ETIMEDOUT:
+        raise ClusterTimeout(f"no monitor answered {prefix!r} in time")
+    raise ClusterUnavailable(f"a monitor refused {prefix!r}: {said or errno.errorcode.get(-number, number)}")
+
+
+def health_checks(answer: Mapping[str, Any]) -> tuple[HealthCheck, ...]:
+    """Of `health detail`. Muted checks too: what an operator does not want to hear of is still so."""
+    return tuple(
+        HealthCheck(code, tuple(detail["message"] for detail in check.get("detail", ())))
+        for code, check in answer.get("checks", {}).items()
+    )
+
+
+def blocklisted(answer: object) -> frozenset[str]:
+    """Of `osd blocklist ls`, a list of {"addr", "until"}. Ranges of addresses are not among them."""
+    entries = answer if isinstance(answer, list) else []
+    return frozenset(str(entry["addr"]) for entry in entries)
