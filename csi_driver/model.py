@@ -130,11 +130,26 @@ class FlattenPolicy:
     hard_depth: int = 8
 
 
+Segments = Mapping[str, str]
+"""Where a node is, or from where something can be reached: domains by key (CSI: Topology)."""
+
+
+@dataclass(frozen=True)
+class ConstrainedPool:
+    """A pool for volumes of one part of the topology. data_pool: empty for none."""
+
+    name: str
+    data_pool: str
+    segments: Segments
+
+
 @dataclass(frozen=True)
 class VolumeSpec:
     """What a CreateVolume asks for.
 
-    size_bytes: 0 where a copy may have its source's size · retention_s: how long it can be brought back after its delete
+    size_bytes: 0 where a copy may have its source's size · retention_s: how long it can be brought back after its delete ·
+    constrained_pools: one of them is for the image, and `pool` for its name alone; none: `pool` is for both ·
+    reachable_from: the topologies asked for, the preferred first; none: no wish · topology: of the pool that was chosen
     """
 
     name: str
@@ -151,36 +166,45 @@ class VolumeSpec:
     source: VolumeSource | None = None
     flatten: FlattenPolicy = FlattenPolicy()
     retention_s: int = 0
+    constrained_pools: tuple[ConstrainedPool, ...] = ()
+    reachable_from: tuple[Segments, ...] = ()
+    topology: Segments = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Volume:
-    """A volume as the answers of the controller show it."""
+    """A volume as the answers of the controller show it. topology: empty where every node can reach it."""
 
     handle: str
     size_bytes: int
     context: Mapping[str, str] = field(default_factory=dict)
     source: VolumeSource | None = None
+    topology: Segments = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class SnapshotSpec:
-    """What a CreateSnapshot asks for. cluster_id: as the class names it, or empty."""
+    """What a CreateSnapshot asks for. cluster_id: as the class names it, or empty · reachable_from: as in `VolumeSpec`"""
 
     name: str
     source_handle: str
     snap_prefix: str = "csi-snap-"
     cluster_id: str = ""
+    reachable_from: tuple[Segments, ...] = ()
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A snapshot as the answers of the controller show it. created_at is in seconds since the epoch."""
+    """A snapshot as the answers of the controller show it. created_at is in seconds since the epoch.
+
+    topology: of its source; empty where volumes made of it can be reached from everywhere.
+    """
 
     handle: str
     source_handle: str
     size_bytes: int
     created_at: float
+    topology: Segments = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

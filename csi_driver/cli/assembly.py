@@ -80,7 +80,12 @@ class Driver:
         )
         services: list[Registration] = [lambda server: csi_pb2_grpc.add_IdentityServicer_to_server(identity, server)]
         if config.controller:
-            controller = ControllerService(self._operations(), self._gates, self._clusters.entry)
+            controller = ControllerService(
+                self._operations(),
+                self._gates,
+                self._clusters.entry,
+                config.driver_name if config.has_topology else "",
+            )
             services.append(lambda server: csi_pb2_grpc.add_ControllerServicer_to_server(controller, server))
         if config.node:
             info = NodeInfo(config.node_id, config.max_volumes_per_node, config.node_topology)

@@ -16,6 +16,11 @@ Delete   O `deleting`  →  I to the trash  →  K dropped and D put in one writ
 Undo     of a create that is refused: O `deleting` and `unmade`  →  I removed  →  K dropped, D put  →  O removed  →  D
 
 So an object is always found by K or by D, whatever the moment of a crash, and no search through the pool is needed.
+K may stand in another pool than O and I: for a class of topology-bound pools its `pool` holds the names, and K's value is
+`<pool id of O, 16 hex>/<uuid>`, O's `csi.journalpool` the id of K's pool. The pool is chosen before K is claimed and stands
+there; a create that is cut short and then asked for with a topology that cannot reach it is undone and begun anew elsewhere.
+There K and D cannot change in one write: D is put first and K dropped after it, and back in the other order.
+
 Every write on an existing O is one operation that begins by comparing `state`; whoever loses reads O again.
 
   K O I            reached by               create by name                          delete by handle

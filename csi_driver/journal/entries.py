@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from csi_driver.journal import layout
 from csi_driver.journal.layout import SNAPSHOTS, VOLUMES, State
+from csi_driver.model import Segments
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,18 @@ class VolumeEntry(Entry):
             kept_until=float(keys.get(layout.KEPT_UNTIL) or "0"),
         )
 
+    @property
+    def topology(self) -> Segments:
+        """From where the volume can be reached; empty: from everywhere."""
+        segments: Segments = (self.request or {}).get("topology", {})
+        return segments
+
     def own_keys(self) -> dict[str, str]:
         keys = {layout.IMAGE_NAME: self.image_name, layout.REQUEST: json.dumps(self.request, sort_keys=True)}
         if self.owner:
             keys[layout.OWNER] = self.owner
+        if self.journal_pool_id is not None:
+            keys[layout.JOURNAL_POOL] = f"{self.journal_pool_id:016x}"
         if self.cloned_from:
             keys[layout.CLONED_FROM] = json.dumps(asdict(self.cloned_from))
         if self.retention_s:
@@ -97,6 +106,7 @@ class SnapshotEntry(Entry):
     snap_name: str = ""
     snap_id: int = 0
     created_at: float = 0.0
+    topology: Segments = field(default_factory=dict)
 
     @property
     def is_native(self) -> bool:
@@ -116,11 +126,13 @@ class SnapshotEntry(Entry):
             snap_name=snap_name,
             snap_id=int(keys.get(layout.SNAP_ID, "0")),
             created_at=float(keys.get(layout.CREATED_AT, "0")),
+            topology=json.loads(keys.get(layout.TOPOLOGY) or "{}"),
         )
 
     def own_keys(self) -> dict[str, str]:
         """Never `csi.imagename` of the source: ceph-csi would delete that image with the snapshot."""
-        return {
+        topology = {layout.TOPOLOGY: json.dumps(dict(self.topology), sort_keys=True)} if self.topology else {}
+        return topology | {
             layout.SOURCE_HANDLE: self.source_handle,
             layout.SOURCE_IMAGE: self.source_image,
             layout.SOURCE_IMAGE_ID: self.source_image_id,

@@ -35,6 +35,10 @@ class Reserved:
         pool, _, uuid = value.rpartition("/")
         return cls(uuid, int(pool, 16) if pool else None)
 
+    def __str__(self) -> str:
+        """As K holds it."""
+        return self.uuid if self.pool_id is None else f"{self.pool_id:016x}/{self.uuid}"
+
 
 def volume_journal(pool: Pool, instance: str) -> "Journal[VolumeEntry]":
     return Journal(pool, instance, VOLUMES, VolumeEntry.parse)
@@ -80,18 +84,20 @@ class Journal(Generic[E]):
 
     # ── making ──
 
-    def claim(self, request_name: str, uuid: str) -> Reserved:
+    def claim(self, request_name: str, wanted: Reserved) -> Reserved:
         """Give the name this uuid unless it has one; the one it has then."""
         key = self._kind.name_key(request_name)
         with step("journal.claim", request_name):
             try:
-                self._objects.apply(self._directory, Write(create=Create.ENSURE, compare={key: ""}, put={key: uuid}))
+                self._objects.apply(
+                    self._directory, Write(create=Create.ENSURE, compare={key: ""}, put={key: str(wanted)})
+                )
             except CompareFailed:
                 winner = self.find(request_name)
                 if winner is None:
                     raise Lost(f"{self._kind.noun} name {request_name!r} is being deleted by another process") from None
                 return winner
-            return Reserved(uuid)
+            return wanted
 
     def begin(self, entry: E) -> None:
         """Write O exclusively. Raises Lost when it is there."""
@@ -179,15 +185,9 @@ class Journal(Generic[E]):
                 self._objects.apply(self._directory, Write(create=Create.ENSURE, put=note))
 
     def release_foreign_name(self, entry: E, image_pool_id: int) -> None:
-        """As ceph-csi keeps K when the journal's pool is not the image's: call it on the journal of that pool."""
-        key = self._kind.name_key(entry.request_name)
+        """Where K is not in the image's pool: call it on the journal of K's pool, when D is put."""
         with step("journal.release_foreign_name", entry.uuid):
-            try:
-                self._objects.apply(
-                    self._directory, Write(compare={key: f"{image_pool_id:016x}/{entry.uuid}"}, drop=(key,))
-                )
-            except (CompareFailed, ObjectMissing):
-                return
+            self._drop_key(entry.request_name, Reserved(entry.uuid, image_pool_id))
 
     def move(self, entry: E, state: State, put: Mapping[str, str] | None = None) -> None:
         """From the entry's state to the next one of its end."""
@@ -240,14 +240,23 @@ class Journal(Generic[E]):
         with step("journal.forget_deleted", uuid):
             self._objects.apply(self._directory, Write(create=Create.ENSURE, drop=(layout.deleted_key(uuid),)))
 
-    def drop_name(self, request_name: str, uuid: str) -> None:
-        """Drop K that points to an entry already released (after a write that came late)."""
-        key = self._kind.name_key(request_name)
+    def return_foreign_name(self, entry: E, image_pool_id: int) -> bool:
+        """Where K is not in the image's pool: call it on the journal of K's pool, before D is dropped. Whether K is it."""
+        wanted = Reserved(entry.uuid, image_pool_id)
+        with step("journal.return_foreign_name", entry.uuid):
+            return self.claim(entry.request_name, wanted) == wanted
+
+    def drop_name(self, request_name: str, reserved: Reserved) -> None:
+        """Drop K that points to an entry already released (after a write that came late), or that never came to be."""
         with step("journal.drop_name", request_name):
-            try:
-                self._objects.apply(self._directory, Write(compare={key: uuid}, drop=(key,)))
-            except (CompareFailed, ObjectMissing):
-                return
+            self._drop_key(request_name, reserved)
+
+    def _drop_key(self, request_name: str, expected: Reserved) -> None:
+        key = self._kind.name_key(request_name)
+        try:
+            self._objects.apply(self._directory, Write(compare={key: str(expected)}, drop=(key,)))
+        except (CompareFailed, ObjectMissing):
+            return
 
     def _change(
         self, entry: E, *, put: Mapping[str, str], state: State | None = None, also: Mapping[str, str] | None = None

@@ -40,6 +40,8 @@ SNAP_NAME = "snap_name"
 SNAP_ID = "snap_id"
 CREATED_AT = "created_at"
 """Of a snapshot: the snap's own time, in seconds since the epoch."""
+TOPOLOGY = "topology"
+"""Of a snapshot whose volume is bound to a part of the topology: its segments, as JSON."""
 LAYOUT = "layout"
 LAYOUT_VERSION = "1"
 

@@ -12,7 +12,8 @@ def agreed(spec: VolumeSpec) -> dict[str, Any]:
     """The request without its size, which the entry keeps apart since it grows."""
     layout = asdict(spec.layout)
     layout["features"] = sorted(spec.layout.features)
-    return {
+    topology = {"topology": dict(spec.topology)} if spec.topology else {}
+    return topology | {
         "capabilities": sorted(str(one) for one in spec.capabilities),
         "layout": layout,
         "imagePrefix": spec.image_prefix,

@@ -33,11 +33,20 @@ from csi_driver.journal.layout import State
 from csi_driver.locks import KeyedLocks
 from csi_driver.model import Credentials, Volume, VolumeSpec
 from csi_driver.operations.agreement import agreed, difference
-from csi_driver.operations.deletion import finish_delete, remove_clone_snap, remove_unmade, undo
+from csi_driver.operations.deletion import (
+    delete_entry,
+    finish_delete,
+    release_name,
+    remove_clone_snap,
+    remove_unmade,
+    undo,
+)
 from csi_driver.operations.depth import Plan, depth_if_shallow, enqueue, plan, with_depth
 from csi_driver.operations.flattener import Flattener
+from csi_driver.operations.naming import VolumeName
 from csi_driver.operations.origin import Origin, open_origin, source_lock
 from csi_driver.operations.site import PoolKey, Site, Sites
+from csi_driver.operations.topology import bound_to, choose_pool, is_reachable
 
 log = structlog.get_logger(__name__)
 
@@ -100,37 +109,71 @@ class VolumeCreation:
                 self._sites.open(key, as_maker=True) as site,
                 self._locks.hold(site.name_lock(spec.name), shared=shared),
             ):
-                return _Creation(site, spec, self._behind).run()
+                return self._rounds(site, spec)
         except PoolMissing as error:
-            raise InvalidRequest(f"parameter pool: {error}") from error
+            named = "pool or topologyConstrainedPools" if spec.constrained_pools else "pool"
+            raise InvalidRequest(f"parameter {named}: {error}") from error
 
-
-class _Creation:
-    """One CreateVolume, its name held, and its source shared with other copies."""
-
-    def __init__(self, site: Site, spec: VolumeSpec, behind: "Behind") -> None:
-        self._site = site
-        self._spec = spec
-        self._journal = site.journal
-        self._behind = behind
-
-    def run(self) -> Volume:
+    def _rounds(self, names: Site, spec: VolumeSpec) -> Volume:
+        """`names`: where the name's key is."""
         new_uuid = str(uuid.uuid4())
         for _ in range(_ROUNDS):
-            reserved = self._journal.find(self._spec.name)
+            reserved = names.journal.find(spec.name)
             try:
-                if volume := self._round(reserved, new_uuid):
+                if volume := self._round(names, spec, reserved, new_uuid):
                     return volume
             except Lost as lost:
                 log.info("following another process", reason=str(lost))
-        raise Busy(f"volume name {self._spec.name!r} is being worked on by other processes; repeat the call")
+        raise Busy(f"volume name {spec.name!r} is being worked on by other processes; repeat the call")
 
-    def _round(self, reserved: Reserved | None, new_uuid: str) -> Volume | None:
+    def _round(self, names: Site, spec: VolumeSpec, reserved: Reserved | None, new_uuid: str) -> Volume | None:
         """None: look again."""
-        if reserved and reserved.pool_id not in (None, self._site.pool.pool_id):
+        if not spec.constrained_pools:
+            if reserved and reserved.pool_id not in (None, names.pool.pool_id):
+                raise Conflict(f"volume name {spec.name!r} is taken by a volume in the pool with id {reserved.pool_id}")
+            return _Creation(names, names, spec, self._behind).round(reserved, new_uuid)
+        if reserved is None:
+            bound = bound_to(spec, choose_pool(spec))
+            with self._sites.open(replace(names.key, pool=bound.pool), as_maker=True) as site:
+                return _Creation(site, names, bound, self._behind).round(None, new_uuid)
+        pool_id = names.pool.pool_id if reserved.pool_id is None else reserved.pool_id
+        with self._sites.open(replace(names.key, pool=pool_id), as_maker=True) as site:
+            pools = [pool for pool in spec.constrained_pools if pool.name == site.pool.name]
+            if not pools or not is_reachable(pools[0].segments, spec.reachable_from):
+                _Creation(site, names, spec, self._behind).move_away(reserved)
+                return None
+            return _Creation(site, names, bound_to(spec, pools[0]), self._behind).round(reserved, new_uuid)
+
+
+class _Creation:
+    """One round of a CreateVolume, its name held, and its source shared with other copies.
+
+    site: where the image is made · names: where the name's key is
+    """
+
+    def __init__(self, site: Site, names: Site, spec: VolumeSpec, behind: "Behind") -> None:
+        self._site = site
+        self._spec = spec
+        self._journal = site.journal
+        self._name = VolumeName(names, site, spec.name)
+        self._behind = behind
+
+    def move_away(self, reserved: Reserved) -> None:
+        """Clear away what was begun in a pool that this request does not allow. Raises Conflict when a volume lives there."""
+        entry = self._journal.load(reserved.uuid)
+        if entry is not None and entry.is_usable:
             raise Conflict(
-                f"volume name {self._spec.name!r} is taken by a volume in the pool with id {reserved.pool_id}"
+                f"volume name {self._spec.name!r} is taken by a volume in pool {self._site.pool.name!r}, which is not of the "
+                "class, or cannot be reached from where accessibility_requirements say"
             )
+        if entry is None or entry.state is State.MAKING:
+            self._clear_begun(entry, reserved)
+        else:
+            delete_entry(self._site, entry)
+            release_name(self._site, entry)
+
+    def round(self, reserved: Reserved | None, new_uuid: str) -> Volume | None:
+        """None: look again."""
         entry = self._journal.load(reserved.uuid) if reserved else None
         step = decide(self._spec, reserved, entry)
         if entry is None or step is Step.TAKE_OVER:
@@ -153,7 +196,7 @@ class _Creation:
         if step is Step.FINISH_DELETE:
             finish_delete(self._site, entry)
         else:
-            self._journal.release_name(entry)
+            release_name(self._site, entry)
         return None
 
     @contextmanager
@@ -171,18 +214,16 @@ class _Creation:
             self._site.fence(entry)
             undo(self._site, entry)
         elif reserved is not None:
-            self._journal.drop_name(self._spec.name, reserved.uuid)
+            self._name.drop(reserved.uuid)
 
     def _bring_about(
         self, entry: VolumeEntry | None, origin: Origin | None, reserved: str | None, new_uuid: str
     ) -> Volume | None:
         if entry is not None:
             return self._take_over(entry, origin)
-        if reserved is None:
-            reserved = self._journal.claim(self._spec.name, new_uuid).uuid
-            if reserved != new_uuid:
-                return None
-        return self._begin(reserved, origin)
+        if reserved is None and not self._name.claim(new_uuid):
+            return None
+        return self._begin(reserved or new_uuid, origin)
 
     def _begin(self, new_uuid: str, origin: Origin | None) -> Volume | None:
         spec = self._spec
@@ -198,14 +239,15 @@ class _Creation:
             retention_s=spec.retention_s,
             depth=origin.depth_of_copy if origin else 0,
             cloned_from=origin.cloned_from(new_uuid) if origin else None,
+            journal_pool_id=self._name.journal_pool_id,
         )
         try:
             self._journal.begin(entry)
         except Rejected:
-            self._journal.drop_name(spec.name, new_uuid)
+            self._name.drop(new_uuid)
             raise
         # Between claim and begin this process may have been paused for the whole life of a volume with this uuid.
-        if self._journal.find(spec.name) != Reserved(new_uuid):
+        if not self._name.is_of(new_uuid):
             undo(self._site, entry)
             return None
         return self._make(entry, origin)
@@ -341,9 +383,10 @@ class _Creation:
         context = {
             **self._spec.context,
             "pool": self._site.pool.name,
-            "journalPool": self._site.pool.name,
+            "journalPool": self._name.journal_pool,
             "imageName": entry.image_name,
         }
         if self._site.pool.namespace:
             context["radosNamespace"] = self._site.pool.namespace
-        return Volume(str(self._site.handle(entry.uuid)), size_bytes or entry.size_bytes, context, self._spec.source)
+        handle = str(self._site.handle(entry.uuid))
+        return Volume(handle, size_bytes or entry.size_bytes, context, self._spec.source, self._spec.topology)

@@ -6,10 +6,11 @@ whoever meets it: the repeated delete, a create that wants the name, or the purg
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 from csi_driver.ceph.api import ImageBusy, ImageHasSnapshots, ImageInfo, ImageMissing, SnapKind
-from csi_driver.errors import Busy, Inconsistent, InUse, NotFound
+from csi_driver.errors import Busy, Inconsistent, InUse, NotFound, PoolMissing
 from csi_driver.ids import Handle
 from csi_driver.journal.entries import VolumeEntry
 from csi_driver.journal.layout import State
@@ -85,19 +86,19 @@ def finish_delete(site: Site, entry: VolumeEntry) -> None:
     """From `deleting` on. Every step may have been done before."""
     if entry.is_unmade:
         remove_unmade(site, entry)
-        _release_name(site, entry)
+        release_name(site, entry)
         site.journal.forget(entry.uuid, State.DELETING)
         return
     entry = only_deleter(site, entry)
     if is_held_by_snaps(site, entry):
-        _release_name(site, entry)
+        release_name(site, entry)
         site.journal.move(entry, State.TOMBSTONE, kept_as_tombstone(entry))
     else:
         try:
             site.pool.images.move_to_trash(entry.image_name, keep_s=seconds_to_keep(entry))
         except ImageMissing:
             pass  # a move that was cut short ends with this answer
-        _release_name(site, entry)
+        release_name(site, entry)
         site.journal.move(entry, State.TRASHED, kept_in_trash(site, entry))
 
 
@@ -109,11 +110,12 @@ def finish_tombstone(site: Site, entry: VolumeEntry) -> bool:
     return True
 
 
-def _release_name(site: Site, entry: VolumeEntry) -> None:
-    if entry.journal_pool_id not in (None, site.pool.pool_id):
-        with site.cluster.pool(entry.journal_pool_id) as journal_pool:
-            site.journal.in_pool(journal_pool).release_foreign_name(entry, site.pool.pool_id)
+def release_name(site: Site, entry: VolumeEntry) -> None:
+    """D before a K in another pool goes: the entry is found by one of them, whatever the moment of a crash."""
     site.journal.release_name(entry)
+    if entry.journal_pool_id not in (None, site.pool.pool_id):
+        with suppress(PoolMissing), site.cluster.pool(entry.journal_pool_id) as journal_pool:
+            site.journal.in_pool(journal_pool).release_foreign_name(entry, site.pool.pool_id)
 
 
 def remove_unmade(site: Site, entry: VolumeEntry) -> None:

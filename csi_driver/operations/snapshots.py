@@ -18,6 +18,7 @@ from csi_driver.errors import (
     Conflict,
     Inconsistent,
     InvalidRequest,
+    NoSpace,
     NotFound,
     PoolMissing,
     Rejected,
@@ -32,6 +33,7 @@ from csi_driver.model import Credentials, Snapshot, SnapshotSpec
 from csi_driver.operations.origin import MOST_SNAPS
 from csi_driver.operations.site import PoolKey, Site, Sites, load_usable, parse_handle, unopened, volume_lock
 from csi_driver.operations.snapshot_deletion import finish_snapshot_delete
+from csi_driver.operations.topology import is_reachable
 
 log = structlog.get_logger(__name__)
 
@@ -116,7 +118,7 @@ class _Creation:
         step = decide(self._spec, reserved, entry)
         if entry is None:
             source = self._load_source(reserved)
-            taken = reserved or self._journal.claim(self._spec.name, new_uuid)
+            taken = reserved or self._journal.claim(self._spec.name, Reserved(new_uuid))
             return self._begin(taken.uuid, source) if reserved or taken.uuid == new_uuid else None
         if step is Step.TAKE_OVER:
             self._site.fence(entry)
@@ -130,13 +132,22 @@ class _Creation:
         return None
 
     def _load_source(self, reserved: Reserved | None) -> VolumeEntry:
-        """Raises NotFound, and leaves no name behind then."""
+        """Raises NotFound; NoSpace when it cannot be reached from where the snapshot must be. Leaves no name behind then."""
         try:
-            return load_usable(self._site, self._source)
-        except NotFound:
+            source = load_usable(self._site, self._source)
+            self._refuse_unreachable(source)
+        except (NotFound, NoSpace):
             if reserved:
-                self._journal.drop_name(self._spec.name, reserved.uuid)
+                self._journal.drop_name(self._spec.name, reserved)
             raise
+        return source
+
+    def _refuse_unreachable(self, source: VolumeEntry) -> None:
+        if not is_reachable(source.topology, self._spec.reachable_from):
+            raise NoSpace(
+                f"accessibility_requirements: a snapshot is where its volume is, and {self._spec.source_handle!r} can be "
+                f"reached from {dict(source.topology)} alone"
+            )
 
     def _begin(self, new_uuid: str, source: VolumeEntry) -> Snapshot | None:
         image_id = source.image_id or self._site.pool.images.find_id(source.image_name)
@@ -155,11 +166,12 @@ class _Creation:
             source_image=source.image_name,
             source_image_id=image_id,
             snap_name=self._spec.snap_prefix + new_uuid,
+            topology=source.topology,
         )
         try:
             self._journal.begin(entry)
         except Rejected:
-            self._journal.drop_name(self._spec.name, new_uuid)
+            self._journal.drop_name(self._spec.name, Reserved(new_uuid))
             raise
         if self._journal.find(self._spec.name) != Reserved(new_uuid):
             self._undo(entry)
@@ -217,4 +229,4 @@ class _Creation:
 
     def _snapshot(self, entry: SnapshotEntry) -> Snapshot:
         handle = self._site.handle(entry.uuid)
-        return Snapshot(str(handle), self._spec.source_handle, entry.size_bytes, entry.created_at)
+        return Snapshot(str(handle), self._spec.source_handle, entry.size_bytes, entry.created_at, entry.topology)

@@ -15,6 +15,7 @@ from csi_driver.journal import layout
 from csi_driver.journal.entries import VolumeEntry
 from csi_driver.journal.journal import Reserved
 from csi_driver.journal.layout import State
+from csi_driver.operations.deletion import release_name
 from csi_driver.operations.site import PoolKey, Site, Sites
 
 RESTORABLE = (State.TOMBSTONE, State.TRASHED, State.RESTORING)
@@ -82,8 +83,7 @@ class VolumeUndeletion:
                 raise NotFound(f"volume {handle} cannot be brought back: it was purged, or there never was one")
             step = decide(handle, entry)
             if step is Step.NOTHING:
-                is_named = site.journal.find(entry.request_name) == Reserved(entry.uuid)
-                return Undeleted(entry.request_name, was_deleted=False, is_named=is_named)
+                return Undeleted(entry.request_name, was_deleted=False, is_named=_is_named(site, entry))
             if step is Step.CLAIM:
                 _refuse_lost_image(site, handle, entry)
             elif entry.maker != site.cluster.address:
@@ -119,9 +119,28 @@ def _bring_back(site: Site, entry: VolumeEntry) -> Undeleted:
             f"volume {site.handle(entry.uuid)} cannot be brought back yet: another image has the name "
             f"{entry.image_name}; rename that one and repeat the command"
         ) from error
-    is_named = site.journal.return_name(entry)
+    is_named = _return_name(site, entry)
     site.journal.complete(entry, {layout.KEPT_UNTIL: ""})
     return Undeleted(entry.request_name, was_deleted=True, is_named=is_named)
+
+
+def _is_named(site: Site, entry: VolumeEntry) -> bool:
+    if entry.journal_pool_id in (None, site.pool.pool_id):
+        return site.journal.find(entry.request_name) == Reserved(entry.uuid)
+    with site.cluster.pool(entry.journal_pool_id) as journal_pool:
+        found = site.journal.in_pool(journal_pool).find(entry.request_name)
+    return found == Reserved(entry.uuid, site.pool.pool_id)
+
+
+def _return_name(site: Site, entry: VolumeEntry) -> bool:
+    """Unless another volume has the name by now: then D stays, so that the entry is found. Whether the name is its own."""
+    if entry.journal_pool_id in (None, site.pool.pool_id):
+        return site.journal.return_name(entry)
+    with site.cluster.pool(entry.journal_pool_id) as journal_pool:
+        is_named = site.journal.in_pool(journal_pool).return_foreign_name(entry, site.pool.pool_id)
+    if is_named:
+        site.journal.forget_deleted(entry.uuid)
+    return is_named
 
 
 def _refuse_lost_image(site: Site, handle: Handle, entry: VolumeEntry) -> None:
@@ -130,6 +149,6 @@ def _refuse_lost_image(site: Site, handle: Handle, entry: VolumeEntry) -> None:
     if images.find_trashed(entry.image_id) or images.find_id(entry.image_name) == entry.image_id:
         return
     if entry.state is State.RESTORING:
-        site.journal.release_name(entry)
+        release_name(site, entry)
         site.journal.move(entry, State.TRASHED, {layout.KEPT_UNTIL: ""})
     raise NotFound(f"volume {handle} cannot be brought back: its image {entry.image_name} is not in the trash any more")

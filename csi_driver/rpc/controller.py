@@ -20,6 +20,7 @@ from csi_driver.rpc import requests
 from csi_driver.rpc.fields import parse_credentials
 from csi_driver.rpc.gate import Gates
 from csi_driver.rpc.health import volume_health
+from csi_driver.rpc.topology import accessible_topology
 
 _Rpc = pb.ControllerServiceCapability.RPC.Type
 
@@ -49,8 +50,12 @@ class Operations:
 class ControllerService(csi_pb2_grpc.ControllerServicer):
     """CSI Controller. `known` raises InvalidRequest, with the ids that are known, for a cluster that is not configured."""
 
-    def __init__(self, operations: Operations, gates: Gates, known: Callable[[str], object]) -> None:
+    def __init__(
+        self, operations: Operations, gates: Gates, known: Callable[[str], object], topology_of: str = ""
+    ) -> None:
+        """topology_of: the driver's name, where topology is offered."""
         self._operations = operations
+        self._topology_of = topology_of
         self._gates = gates
         self._known = known
 
@@ -70,10 +75,15 @@ class ControllerService(csi_pb2_grpc.ControllerServicer):
             raise NotFound(f"there is no volume {volume_id!r}: {unknown}") from unknown
 
     def CreateVolume(self, request: pb.CreateVolumeRequest, context: grpc.ServicerContext) -> pb.CreateVolumeResponse:
-        spec, credentials = requests.create_volume(request), parse_credentials(request.secrets)
+        spec, credentials = requests.create_volume(request, self._topology_of), parse_credentials(request.secrets)
         self._known(spec.cluster_id)
         volume = self._gates.run(spec.cluster_id, lambda: self._operations.creation.create(spec, credentials))
-        answer = pb.Volume(volume_id=volume.handle, capacity_bytes=volume.size_bytes, volume_context=volume.context)
+        answer = pb.Volume(
+            volume_id=volume.handle,
+            capacity_bytes=volume.size_bytes,
+            volume_context=volume.context,
+            accessible_topology=accessible_topology(volume.topology),
+        )
         if volume.source is not None:
             answer.content_source.CopyFrom(request.volume_content_source)
         return pb.CreateVolumeResponse(volume=answer)
@@ -116,7 +126,7 @@ class ControllerService(csi_pb2_grpc.ControllerServicer):
     def CreateSnapshot(
         self, request: pb.CreateSnapshotRequest, context: grpc.ServicerContext
     ) -> pb.CreateSnapshotResponse:
-        spec, credentials = requests.create_snapshot(request), parse_credentials(request.secrets)
+        spec, credentials = requests.create_snapshot(request, self._topology_of), parse_credentials(request.secrets)
         made = self._gates.run(
             self._gate_of_existing(spec.source_handle),
             lambda: self._operations.snapshot_creation.create(spec, credentials),
@@ -126,6 +136,7 @@ class ControllerService(csi_pb2_grpc.ControllerServicer):
             source_volume_id=made.source_handle,
             size_bytes=made.size_bytes,
             ready_to_use=True,
+            accessible_topology=accessible_topology(made.topology),
         )
         answer.creation_time.FromNanoseconds(int(made.created_at * 1e9))
         return pb.CreateSnapshotResponse(snapshot=answer)

@@ -39,7 +39,7 @@ class IdentityService(csi_pb2_grpc.IdentityServicer):
     ) -> pb.GetPluginCapabilitiesResponse:
         services = [_Service.CONTROLLER_SERVICE]
         if self._identity.has_topology:
-            services.append(_Service.VOLUME_ACCESSIBILITY_CONSTRAINTS)
+            services += [_Service.VOLUME_ACCESSIBILITY_CONSTRAINTS, _Service.SNAPSHOT_ACCESSIBILITY_CONSTRAINTS]
         answer = pb.GetPluginCapabilitiesResponse()
         for one in services:
             answer.capabilities.add().service.type = one

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from csi_driver.errors import InvalidRequest
-from csi_driver.model import FlattenMode, FlattenPolicy, ImageLayout, SnapshotSpec
+from csi_driver.model import ConstrainedPool, FlattenMode, FlattenPolicy, ImageLayout, SnapshotSpec
 from csi_driver.rpc.fields import check_text
+from csi_driver.rpc.topology import parse_constrained_pools
 
 DEFAULT_FEATURES = ("layering", "deep-flatten", "exclusive-lock", "object-map", "fast-diff")
 FEATURES = (*DEFAULT_FEATURES, "journaling")
@@ -42,9 +43,10 @@ TRASH_KEYS = ("trashRetention",)
 _DURATION = re.compile(r"([0-9]{1,9})([smhd])")
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _MOST_DAYS = 365
+TOPOLOGY_KEYS = ("topologyConstrainedPools",)
 NODE_KEYS = ("mounter", "mapOptions", "unmapOptions", "mkfsOptions", "tryOtherMounters")
-CLASS_KEYS = (*IMAGE_KEYS, *COPY_KEYS, *TRASH_KEYS, *NODE_KEYS)
-NOT_YET = ("encrypted", "encryptionKMSID", "encryptionType", "topologyConstrainedPools", "thickProvision")
+CLASS_KEYS = (*IMAGE_KEYS, *TOPOLOGY_KEYS, *COPY_KEYS, *TRASH_KEYS, *NODE_KEYS)
+NOT_YET = ("encrypted", "encryptionKMSID", "encryptionType", "thickProvision")
 """Known from other drivers and refused, since a volume without them would not be what was asked for."""
 
 
@@ -58,12 +60,16 @@ class ClassParameters:
     image_prefix: str
     flatten: FlattenPolicy
     retention_s: int
+    constrained_pools: tuple[ConstrainedPool, ...]
     context: Mapping[str, str]
     metadata: Mapping[str, str]
 
 
-def parse_class(given: Mapping[str, str]) -> ClassParameters:
-    """Raises InvalidRequest that names the key, the value and what is allowed."""
+def parse_class(given: Mapping[str, str], topology_of: str = "") -> ClassParameters:
+    """topology_of: the driver's name, where topology is offered.
+
+    Raises InvalidRequest that names the key, the value and what is allowed.
+    """
     for key in given:
         _check_known(key)
     features = _features(given.get("imageFeatures", ""))
@@ -74,6 +80,7 @@ def parse_class(given: Mapping[str, str]) -> ClassParameters:
         image_prefix=_prefix("volumeNamePrefix", given.get("volumeNamePrefix", "csi-vol-")),
         flatten=_flatten(given),
         retention_s=_duration(given, "trashRetention"),
+        constrained_pools=parse_constrained_pools(given.get("topologyConstrainedPools", ""), topology_of),
         context=_context(given),
         metadata={key: given[key] for key in KUBERNETES_METADATA if given.get(key)},
     )

@@ -1,6 +1,6 @@
 """From CSI requests to values: all validation of the controller's requests, before any lock or I/O."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from csi_driver.errors import InvalidRequest
 from csi_driver.model import Capability, CapacityRange, Credentials, SnapshotSpec, SourceKind, VolumeSource, VolumeSpec
@@ -15,6 +15,7 @@ from csi_driver.rpc.fields import (
 )
 from csi_driver.rpc.parameters import parse_class, parse_snapshot_class
 from csi_driver.rpc.sizes import check_range, choose_size
+from csi_driver.rpc.topology import parse_requirement
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,12 @@ class Expansion:
     credentials: Credentials | None
 
 
-def create_volume(request: pb.CreateVolumeRequest) -> VolumeSpec:
+def create_volume(request: pb.CreateVolumeRequest, topology_of: str = "") -> VolumeSpec:
+    """topology_of: the driver's name, where topology is offered; elsewhere nothing is asked of it (CSI: CreateVolume)."""
     name = required_name("name", request.name)
     capabilities = parse_capabilities(request.volume_capabilities)
     capacity = check_range(request.capacity_range.required_bytes, request.capacity_range.limit_bytes)
-    parameters = parse_class(check_map("parameters", request.parameters))
+    parameters = parse_class(check_map("parameters", request.parameters), topology_of)
     if request.mutable_parameters:
         keys = ", ".join(sorted(request.mutable_parameters))
         raise InvalidRequest(f"mutable_parameters: {keys} not supported; this driver has none")
@@ -53,6 +55,8 @@ def create_volume(request: pb.CreateVolumeRequest) -> VolumeSpec:
         source=source,
         flatten=parameters.flatten,
         retention_s=parameters.retention_s,
+        constrained_pools=parameters.constrained_pools,
+        reachable_from=parse_requirement(request.accessibility_requirements) if topology_of else (),
     )
 
 
@@ -71,10 +75,13 @@ def _content_source(request: pb.CreateVolumeRequest) -> VolumeSource | None:
     raise InvalidRequest("volume_content_source.type is missing; allowed are snapshot and volume")
 
 
-def create_snapshot(request: pb.CreateSnapshotRequest) -> SnapshotSpec:
+def create_snapshot(request: pb.CreateSnapshotRequest, topology_of: str = "") -> SnapshotSpec:
+    """topology_of: as with `create_volume`."""
     name = required_name("name", request.name)
     source = required("source_volume_id", request.source_volume_id)
-    return parse_snapshot_class(name, source, check_map("parameters", request.parameters))
+    spec = parse_snapshot_class(name, source, check_map("parameters", request.parameters))
+    asked = parse_requirement(request.accessibility_requirements) if topology_of else ()
+    return replace(spec, reachable_from=asked)
 
 
 def snapshot_id(request: pb.DeleteSnapshotRequest) -> str:
