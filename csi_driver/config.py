@@ -125,6 +125,10 @@ class ClustersFile:
                     log.warning("clusters file changed and cannot be read; the last good one holds", reason=str(error))
             return self._entries
 
+    def own_ids(self) -> list[str]:
+        """Ids of the clusters for which the driver has credentials of its own, in order."""
+        return sorted(one.cluster_id for one in self.entries().values() if one.credentials)
+
     def _look(self) -> tuple[int, int, int]:
         try:
             found = self._path.stat()

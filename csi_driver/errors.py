@@ -67,6 +67,10 @@ class Busy(Unfinished):
     """Another call or process works on the same object, or too many calls run."""
 
 
+class BadPageToken(Unfinished):
+    """The token of a listing is none of this driver's, or its place is gone: begin the listing again."""
+
+
 class StillWorking(Unfinished):
     """The work goes on behind the call, whose time is over."""
 

@@ -183,6 +183,14 @@ class Volume:
 
 
 @dataclass(frozen=True)
+class ListedVolume:
+    """A volume as listings show it, with the nodes that it is published to."""
+
+    volume: Volume
+    published_nodes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class SnapshotSpec:
     """What a CreateSnapshot asks for. cluster_id: as the class names it, or empty · reachable_from: as in `VolumeSpec`"""
 

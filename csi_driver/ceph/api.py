@@ -238,6 +238,9 @@ class Images(Protocol):
     def find_id(self, name: str) -> str | None:
         """The image's internal id, without opening it."""
 
+    def find_size(self, image_id: str) -> int | None:
+        """Bytes of the image's head, without opening it; None for an image that is not there."""
+
     def inspect(self, name: str) -> ImageInfo:
         """Opens read-only, which leaves no watch. Raises ImageMissing."""
 
@@ -325,6 +328,20 @@ class Pool(Protocol):
     def cluster(self) -> "Cluster": ...
 
 
+@dataclass(frozen=True)
+class PoolUsage:
+    """What a pool holds and may hold; quotas are 0 where there is none.
+
+    free_bytes: what can still be stored, redundancy already taken off, before a quota · stored_bytes: of data
+    """
+
+    free_bytes: int
+    stored_bytes: int = 0
+    objects: int = 0
+    quota_bytes: int = 0
+    quota_objects: int = 0
+
+
 class Cluster(Protocol):
     """One connection to a cluster as one user."""
 
@@ -352,6 +369,9 @@ class Cluster(Protocol):
 
     def blocklisted(self) -> frozenset[str]:
         """The addresses of all clients that are cut off, as `Watcher` has them."""
+
+    def usage(self) -> dict[str, PoolUsage]:
+        """Of all pools by name, as the monitors know it: some seconds old."""
 
     def blocklist(self, address: str) -> None:
         """Cuts another client off for a day and returns when this connection has the map that says so."""

@@ -45,6 +45,8 @@ FEATURES = {
 }
 _SHOWN = {**FEATURES, "striping": rbd.RBD_FEATURE_STRIPINGV2, "data-pool": rbd.RBD_FEATURE_DATA_POOL}
 
+_HEAD = 2**64 - 2  # CEPH_NOSNAP: the image itself, not one of its snaps
+
 OpenedImages = OpenImages[rbd.Image]
 Translate = Callable[[str], AbstractContextManager[None]]
 
@@ -71,6 +73,9 @@ class Place:
 
 class PlainObjects(Protocol):
     """What is done to librbd's own objects past librbd, where it would need a whole open."""
+
+    def ask(self, name: str, cls: str, method: str, payload: bytes) -> bytes | None:
+        """What a class call that reads answers; None when there is no such object."""
 
     def read_data(self, name: str) -> bytes | None:
         """An object's data; None when there is no such object."""
@@ -132,6 +137,11 @@ class RbdImages:
         """From the object `rbd_id.<name>`: a length (u32) and the id (Ceph: cls_rbd, get_id)."""
         raw = self._objects.read_data(f"rbd_id.{name}")
         return (raw[4:].decode() or None) if raw else None
+
+    def find_size(self, image_id: str) -> int | None:
+        """The class call `get_size`: the object order (u8), and the bytes (Ceph: cls_rbd)."""
+        raw = self._objects.ask(f"rbd_header.{image_id}", "rbd", "get_size", struct.pack("<Q", _HEAD))
+        return struct.unpack_from("<xQ", raw)[0] if raw else None
 
     def inspect(self, name: str) -> ImageInfo:
         with self._doing("images.inspect", name), rbd.Image(self._ioctx, name, read_only=True) as image:

@@ -4,19 +4,24 @@ import socket
 from importlib.metadata import version
 from pathlib import Path
 
+import structlog
+
 from csi_driver.ceph.cluster import RadosClusters, Timeouts
 from csi_driver.config import ClustersFile, ServeConfig
 from csi_driver.host.api import Machine
 from csi_driver.host.filesystems import LocalFilesystems
 from csi_driver.host.fuse import FuseAttacher
 from csi_driver.host.mounts import LocalMounts
+from csi_driver.journal.layout import VOLUMES
 from csi_driver.journal.makers import Makers
 from csi_driver.locks import KeyedLocks
 from csi_driver.model import Credentials
+from csi_driver.operations.capacity import Capacity
 from csi_driver.operations.creation import Behind, VolumeCreation
 from csi_driver.operations.deletion import VolumeDeletion
 from csi_driver.operations.expansion import VolumeExpansion
 from csi_driver.operations.flattener import Flattener
+from csi_driver.operations.listing import Listing
 from csi_driver.operations.lookup import VolumeLookup
 from csi_driver.operations.node import NodeOperations
 from csi_driver.operations.purge import Purger
@@ -30,8 +35,11 @@ from csi_driver.pb import csi_pb2_grpc
 from csi_driver.rpc.controller import ControllerService, Operations
 from csi_driver.rpc.gate import Gates
 from csi_driver.rpc.identity import Identity, IdentityService
+from csi_driver.rpc.listing import OwnCredentials
 from csi_driver.rpc.node import KnownClusters, NodeInfo, NodeService
 from csi_driver.rpc.server import Registration, Server
+
+log = structlog.get_logger(__name__)
 
 RUN_DIRECTORY = Path("/run/rbd-csi")
 _HEALTH_TIMEOUTS = Timeouts(operation_s=5, connect_s=3)
@@ -43,6 +51,7 @@ class Driver:
 
     def __init__(self, config: ServeConfig, clusters_file: ClustersFile) -> None:
         self._config = config
+        self._clusters_file = clusters_file
         self._gates = Gates()
         self._clusters = RadosClusters(clusters_file.entries, _timeouts(config.timeout_s))
         # Of its own, and soon tired: that a cluster does not answer is what health has to say in time.
@@ -82,6 +91,7 @@ class Driver:
         if config.controller:
             controller = ControllerService(
                 self._operations(),
+                self._own(),
                 self._gates,
                 self._clusters.entry,
                 config.driver_name if config.has_topology else "",
@@ -107,6 +117,20 @@ class Driver:
         )
         # Locks of its own: staging a volume and growing it in the controller are no hindrance to each other.
         return NodeOperations(machine, VolumeLookup(self._sites), KeyedLocks())
+
+    def _own(self) -> OwnCredentials | None:
+        """What needs credentials of the driver's own: offered when the clusters file names them for every cluster."""
+        without = [one.cluster_id for one in self._clusters_file.entries().values() if one.credentials is None]
+        if without:
+            log.warning(
+                "listing, capacity and publishing are not offered: the clusters file names no credentials for some clusters",
+                clusters=",".join(without),
+            )
+            return None
+        listing = Listing(self._sites, self._clusters_file.own_ids)
+        directory = VOLUMES.directory(self._config.instance)
+        capacity = Capacity(self._clusters, self._clusters_file.own_ids, directory)
+        return OwnCredentials(listing, capacity, self._clusters_file.own_ids)
 
     def _operations(self) -> Operations:
         return Operations(

@@ -82,6 +82,26 @@ class Journal(Generic[E]):
         )
         return [key.removeprefix(layout.DELETED_PREFIX) for key, _ in page]
 
+    def list_names(self, after: str, limit: int) -> list[tuple[str, Reserved | None]]:
+        """A page of the directory's keys, of K and of D, with what each says; empty at the end, and only there.
+
+        `after` is a key, whether it is still there or not. None stands for a key that names nothing.
+        """
+        page = self._objects.list_page(self._directory, prefix="", after=after, limit=limit)
+        return [(key, self._named_by(key, value)) for key, value in page]
+
+    def _named_by(self, key: str, value: str) -> Reserved | None:
+        if key.startswith(layout.DELETED_PREFIX):
+            return Reserved(key.removeprefix(layout.DELETED_PREFIX))
+        try:
+            return Reserved.parse(value) if value and key.startswith(self._kind.object_prefix) else None
+        except ValueError:
+            return None
+
+    def name_key(self, request_name: str) -> str:
+        """K of a name."""
+        return self._kind.name_key(request_name)
+
     # ── making ──
 
     def claim(self, request_name: str, wanted: Reserved) -> Reserved:

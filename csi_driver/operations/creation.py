@@ -42,6 +42,7 @@ from csi_driver.operations.deletion import (
     undo,
 )
 from csi_driver.operations.depth import Plan, depth_if_shallow, enqueue, plan, with_depth
+from csi_driver.operations.description import volume_context
 from csi_driver.operations.flattener import Flattener
 from csi_driver.operations.naming import VolumeName
 from csi_driver.operations.origin import Origin, open_origin, source_lock
@@ -380,13 +381,6 @@ class _Creation:
         return self._volume(entry, info.size_bytes)
 
     def _volume(self, entry: VolumeEntry, size_bytes: int = 0) -> Volume:
-        context = {
-            **self._spec.context,
-            "pool": self._site.pool.name,
-            "journalPool": self._name.journal_pool,
-            "imageName": entry.image_name,
-        }
-        if self._site.pool.namespace:
-            context["radosNamespace"] = self._site.pool.namespace
+        context = volume_context(self._site, entry, self._spec.context, self._name.journal_pool)
         handle = str(self._site.handle(entry.uuid))
         return Volume(handle, size_bytes or entry.size_bytes, context, self._spec.source, self._spec.topology)

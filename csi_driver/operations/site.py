@@ -117,6 +117,11 @@ class Sites:
                 self._instance,
             )
 
+    def pool_ids(self, cluster_id: str) -> list[int]:
+        """Of all pools, in order, whether the driver's own user may read them or not."""
+        with self._clusters.connect(cluster_id, None) as cluster:
+            return sorted(cluster.pool_ids().values())
+
     def open_of(
         self, handle: Handle, credentials: Credentials | None, *, as_maker: bool = False
     ) -> AbstractContextManager[Site]:

@@ -15,12 +15,12 @@ from csi_driver.operations.snapshot_deletion import SnapshotDeletion
 from csi_driver.operations.snapshots import SnapshotCreation
 from csi_driver.operations.volume_health import VolumeHealth
 from csi_driver.pb import csi_pb2 as pb
-from csi_driver.pb import csi_pb2_grpc
 from csi_driver.rpc import requests
 from csi_driver.rpc.fields import parse_credentials
 from csi_driver.rpc.gate import Gates
 from csi_driver.rpc.health import volume_health
-from csi_driver.rpc.topology import accessible_topology
+from csi_driver.rpc.listing import LISTING_CAPABILITIES, ListingCalls, OwnCredentials
+from csi_driver.rpc.rendering import snapshot_answer, volume_answer
 
 _Rpc = pb.ControllerServiceCapability.RPC.Type
 
@@ -47,15 +47,20 @@ class Operations:
     health: VolumeHealth
 
 
-class ControllerService(csi_pb2_grpc.ControllerServicer):
+class ControllerService(ListingCalls):
     """CSI Controller. `known` raises InvalidRequest, with the ids that are known, for a cluster that is not configured."""
 
     def __init__(
-        self, operations: Operations, gates: Gates, known: Callable[[str], object], topology_of: str = ""
+        self,
+        operations: Operations,
+        own: OwnCredentials | None,
+        gates: Gates,
+        known: Callable[[str], object],
+        topology_of: str = "",
     ) -> None:
         """topology_of: the driver's name, where topology is offered."""
+        super().__init__(own, gates, topology_of)
         self._operations = operations
-        self._topology_of = topology_of
         self._gates = gates
         self._known = known
 
@@ -78,15 +83,7 @@ class ControllerService(csi_pb2_grpc.ControllerServicer):
         spec, credentials = requests.create_volume(request, self._topology_of), parse_credentials(request.secrets)
         self._known(spec.cluster_id)
         volume = self._gates.run(spec.cluster_id, lambda: self._operations.creation.create(spec, credentials))
-        answer = pb.Volume(
-            volume_id=volume.handle,
-            capacity_bytes=volume.size_bytes,
-            volume_context=volume.context,
-            accessible_topology=accessible_topology(volume.topology),
-        )
-        if volume.source is not None:
-            answer.content_source.CopyFrom(request.volume_content_source)
-        return pb.CreateVolumeResponse(volume=answer)
+        return pb.CreateVolumeResponse(volume=volume_answer(volume))
 
     def DeleteVolume(self, request: pb.DeleteVolumeRequest, context: grpc.ServicerContext) -> pb.DeleteVolumeResponse:
         volume_id, credentials = requests.volume_id(request), parse_credentials(request.secrets)
@@ -131,15 +128,7 @@ class ControllerService(csi_pb2_grpc.ControllerServicer):
             self._gate_of_existing(spec.source_handle),
             lambda: self._operations.snapshot_creation.create(spec, credentials),
         )
-        answer = pb.Snapshot(
-            snapshot_id=made.handle,
-            source_volume_id=made.source_handle,
-            size_bytes=made.size_bytes,
-            ready_to_use=True,
-            accessible_topology=accessible_topology(made.topology),
-        )
-        answer.creation_time.FromNanoseconds(int(made.created_at * 1e9))
-        return pb.CreateSnapshotResponse(snapshot=answer)
+        return pb.CreateSnapshotResponse(snapshot=snapshot_answer(made))
 
     def DeleteSnapshot(
         self, request: pb.DeleteSnapshotRequest, context: grpc.ServicerContext
@@ -164,6 +153,6 @@ class ControllerService(csi_pb2_grpc.ControllerServicer):
         self, request: pb.ControllerGetCapabilitiesRequest, context: grpc.ServicerContext
     ) -> pb.ControllerGetCapabilitiesResponse:
         answer = pb.ControllerGetCapabilitiesResponse()
-        for one in CAPABILITIES:
+        for one in (*CAPABILITIES, *(LISTING_CAPABILITIES if self._own else ())):
             answer.capabilities.add().rpc.type = one
         return answer

@@ -12,13 +12,20 @@ SECTOR = 4096
 DEFAULT_BYTES = 1 << 30
 MIN_BYTES = MIB
 
+DEFAULT_OBJECT_BYTES = 4 * MIB
+
 MAX_OBJECTS = 256_000_000
 """librbd's object map holds no more (Ceph: cls_rbd, object map), so that this bounds an image of any features."""
 
 
-def choose_size(capacity: CapacityRange, *, object_size_bytes: int = 4 * MIB) -> int:
+def largest_image(object_size_bytes: int) -> int:
+    """Bytes."""
+    return MAX_OBJECTS * object_size_bytes
+
+
+def choose_size(capacity: CapacityRange, *, object_size_bytes: int = DEFAULT_OBJECT_BYTES) -> int:
     """Bytes. Raises OutOfRange when no size fits."""
-    largest = MAX_OBJECTS * object_size_bytes
+    largest = largest_image(object_size_bytes)
     required, limit = capacity.required_bytes, capacity.limit_bytes
     if required > largest:
         raise OutOfRange(f"capacity_range.required_bytes is {required}; an image has at most {largest} bytes")

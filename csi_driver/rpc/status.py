@@ -27,6 +27,7 @@ CODES: dict[type[BaseException], grpc.StatusCode] = {
     NotImplementedError: grpc.StatusCode.UNIMPLEMENTED,
     # call again: something may remain
     errors.Busy: grpc.StatusCode.ABORTED,
+    errors.BadPageToken: grpc.StatusCode.ABORTED,
     errors.StillWorking: grpc.StatusCode.ABORTED,
     errors.ClusterUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.ClusterTimeout: grpc.StatusCode.UNAVAILABLE,

@@ -148,6 +148,17 @@ def test_a_removed_image_is_gone_and_its_name_free(images: Images, made: str) ->
 # ── metadata ──
 
 
+def test_the_size_of_an_image_is_told_without_opening_it(images: Images, made: str) -> None:
+    """Also of one in the trash; one that is gone has none."""
+    image_id = images.find_id(made) or ""
+    images.grow(made, 12 * MIB)
+    assert images.find_size(image_id) == images.inspect(made).size_bytes == 12 * MIB
+    images.move_to_trash(made)
+    assert images.find_size(image_id) == 12 * MIB
+    images.purge(image_id)
+    assert images.find_size(image_id) is None
+
+
 def test_metadata_is_merged_key_by_key(images: Images, made: str) -> None:
     image_id = id_of(images, made)
     images.set_metadata(image_id, {"csi.storage.k8s.io/pvc/name": "größe–", "a": "1"})

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import RLock
 
-from csi_driver.ceph.api import Ancestry, Cluster, Clusters, HealthCheck, Images, Leases, Objects, Pool
+from csi_driver.ceph.api import Ancestry, Cluster, Clusters, HealthCheck, Images, Leases, Objects, Pool, PoolUsage
 from csi_driver.errors import ClusterUnavailable, InvalidRequest, PoolMissing
 from csi_driver.model import ClusterEntry, Credentials, ImageAddress
 from tests.memory_ceph import state
@@ -15,6 +15,8 @@ from tests.memory_ceph.objects import MemoryObjects
 from tests.memory_ceph.seam import Client
 from tests.memory_ceph.snaps import MemoryImages
 
+FREE_BYTES = 1 << 40
+"""What a pool has room for, unless the test says otherwise."""
 WATCH_S = 30.0
 """How long the watch of a client lasts that died (osd_client_watch_timeout)."""
 
@@ -35,6 +37,7 @@ class MemoryCeph:
         self.guard = RLock()
         self.images = state.Images()
         self.blocklist: set[str] = set()
+        self.usage: dict[str, PoolUsage] = {}
         self._places: dict[tuple[int, str], state.Place] = {}
         self._numbers = itertools.count(1)
 
@@ -108,6 +111,10 @@ class Connection:
     def blocklisted(self) -> frozenset[str]:
         self.begin("cluster.blocklisted")
         return frozenset(self.ceph.blocklist)
+
+    def usage(self) -> dict[str, PoolUsage]:
+        self.begin("cluster.usage")
+        return {name: self.ceph.usage.get(name, PoolUsage(free_bytes=FREE_BYTES)) for name in self.ceph.pools.values()}
 
     def blocklist(self, address: str) -> None:
         self.begin("cluster.blocklist")

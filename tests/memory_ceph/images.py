@@ -85,6 +85,11 @@ class ImageCalls:
     def find_id(self, name: str) -> str | None:
         return self.place.names.get(name)
 
+    @seam("images.find_size")
+    def find_size(self, image_id: str) -> int | None:
+        image = self.ceph.images.by_id.get(image_id)
+        return image.size_bytes if image else None
+
     @seam("images.inspect")
     def inspect(self, name: str) -> ImageInfo:
         return self.info(self.named(name))

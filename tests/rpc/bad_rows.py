@@ -20,6 +20,7 @@ RANGE = grpc.StatusCode.OUT_OF_RANGE
 STATE = grpc.StatusCode.FAILED_PRECONDITION
 FOREIGN = grpc.StatusCode.UNAUTHENTICATED
 DENIED = grpc.StatusCode.PERMISSION_DENIED
+AGAIN = grpc.StatusCode.ABORTED
 TAKEN = grpc.StatusCode.ALREADY_EXISTS
 
 Spoil = Callable[[Any], None]
@@ -104,7 +105,14 @@ def _rows_of_field(rpc: str, field: FieldDescriptor) -> Iterator[Row]:
 
 # --- rows of capabilities, for every RPC that takes one -----------------------------------------------------------
 
-WITH_CAPABILITY = ("CreateVolume", "ControllerExpandVolume", "NodeStageVolume", "NodePublishVolume", "NodeExpandVolume")
+WITH_CAPABILITY = (
+    "CreateVolume",
+    "ControllerExpandVolume",
+    "GetCapacity",
+    "NodeStageVolume",
+    "NodePublishVolume",
+    "NodeExpandVolume",
+)
 
 
 def rows_of_capabilities() -> Iterator[Row]:
@@ -162,6 +170,8 @@ WITH_SECRETS = (
     "ValidateVolumeCapabilities",
     "CreateSnapshot",
     "DeleteSnapshot",
+    "ListSnapshots",
+    "GetSnapshot",
     "NodeStageVolume",
 )
 OTHER_KEY = "AQBDsuVnAAAAABAAFr8L0C6wQxJ8w3Qe1vT9Ig=="  # well formed; no user of any cluster has it
@@ -245,6 +255,7 @@ ABSENT = (
     f"0001-0003-dev-ffffffffffffffff-{UUID}",
 )
 FINDS = (
+    "ControllerGetVolume",
     "ControllerExpandVolume",
     "ValidateVolumeCapabilities",
     "NodeStageVolume",
@@ -276,6 +287,18 @@ def rows_of_ids() -> Iterator[Row]:
         yield Row("CreateVolume", f"name taken, {what}", both(put("name", "real"), change), "real", (TAKEN,))
 
 
+def rows_of_listings() -> Iterator[Row]:
+    """Pages that nobody can have, tokens that nobody gave, and room in pools that are not there."""
+    for rpc in ("ListVolumes", "ListSnapshots"):
+        yield Row(rpc, "negative number", put("max_entries", -1), "max_entries")
+        for token in ("invalid-token", "!", "AQ", "ä", "AAAAAAAAAAAAAAAAAAAAAAAAAAAA"):
+            yield Row(rpc, f"token {token}", put("starting_token", token), "starting_token", (AGAIN,))
+    for number, snapshot_id in enumerate(UNPARSABLE + ABSENT[1:]):
+        yield Row("GetSnapshot", f"id {number}", put("snapshot_id", snapshot_id), "snapshot", (MISSING,))
+    for key, value in (("pool", "no-such-pool"), ("dataPool", "no-such-pool"), ("clusterID", "nowhere"), ("x", "y")):
+        yield Row("GetCapacity", f"{key} {value}", put_key("parameters", key, value), key)
+
+
 def both(first: Spoil, second: Spoil) -> Spoil:
     def spoil(request: Any) -> None:
         first(request)
@@ -291,4 +314,5 @@ ROWS = [
     *rows_of_secrets(),
     *rows_of_parameters(),
     *rows_of_ids(),
+    *rows_of_listings(),
 ]

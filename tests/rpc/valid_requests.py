@@ -25,6 +25,11 @@ CONTROLLER_RPCS = (
     "CreateSnapshot",
     "DeleteSnapshot",
     "ControllerGetVolumeHealth",
+    "ListVolumes",
+    "ControllerGetVolume",
+    "ListSnapshots",
+    "GetSnapshot",
+    "GetCapacity",
 )
 NODE_RPCS = (
     "NodeStageVolume",
@@ -54,6 +59,11 @@ REQUIRED = {
     "ValidateVolumeCapabilities": ("volume_id", "volume_capabilities"),
     "CreateSnapshot": ("source_volume_id", "name"),
     "DeleteSnapshot": ("snapshot_id",),
+    "ListVolumes": (),
+    "ControllerGetVolume": ("volume_id",),
+    "ListSnapshots": (),
+    "GetSnapshot": ("snapshot_id",),
+    "GetCapacity": (),
     "NodeStageVolume": ("volume_id", "staging_target_path", "volume_capability"),
     "NodeUnstageVolume": ("volume_id", "staging_target_path"),
     "NodePublishVolume": ("volume_id", "target_path", "volume_capability"),
@@ -115,6 +125,13 @@ class World:
             ),
             # A volume's handle: what would be deleted by mistake is there.
             "DeleteSnapshot": pb.DeleteSnapshotRequest(snapshot_id=volume_id, secrets=secrets),
+            "ListVolumes": pb.ListVolumesRequest(max_entries=2),
+            "ControllerGetVolume": pb.ControllerGetVolumeRequest(volume_id=volume_id),
+            "ListSnapshots": pb.ListSnapshotsRequest(max_entries=2, snapshot_id=volume_id, secrets=secrets),
+            "GetSnapshot": pb.GetSnapshotRequest(snapshot_id=volume_id, secrets=secrets),
+            "GetCapacity": pb.GetCapacityRequest(
+                volume_capabilities=[mounted()], parameters={"clusterID": "dev", "pool": "rbd"}
+            ),
             "ValidateVolumeCapabilities": pb.ValidateVolumeCapabilitiesRequest(
                 volume_id=volume_id, volume_capabilities=[mounted()], secrets=secrets
             ),

@@ -10,7 +10,7 @@ import rados
 import structlog
 
 from csi_driver.ceph.ancestry import HeaderAncestry
-from csi_driver.ceph.api import Ancestry, Cluster, HealthCheck, Images, Leases, Pool
+from csi_driver.ceph.api import Ancestry, Cluster, HealthCheck, Images, Leases, Pool, PoolUsage
 from csi_driver.ceph.cluster import monitor
 from csi_driver.ceph.cluster.objects import RadosObjects
 from csi_driver.ceph.cluster.reach import check_key_form
@@ -119,6 +119,9 @@ class Connection:
         doing = f"ask a monitor for {command['prefix']!r}"
         with step("cluster.ask_monitor", command["prefix"]), self.translated(doing):
             return monitor.ask(self._rados, command)
+
+    def usage(self) -> dict[str, PoolUsage]:
+        return monitor.usage(self._ask({"prefix": "df", "detail": "detail"}))
 
     @contextmanager
     def headers(self, pool_id: int, namespace: str) -> Iterator[RadosObjects]:

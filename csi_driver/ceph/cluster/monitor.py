@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from csi_driver.ceph.api import HealthCheck
+from csi_driver.ceph.api import HealthCheck, PoolUsage
 from csi_driver.errors import AccessDenied, ClusterTimeout, ClusterUnavailable
 
 _DENIED = frozenset({errno.EACCES, errno.EPERM})
@@ -46,3 +46,18 @@ def blocklisted(answer: object) -> frozenset[str]:
     """Of `osd blocklist ls`, a list of {"addr", "until"}. Ranges of addresses are not among them."""
     entries = answer if isinstance(answer, list) else []
     return frozenset(str(entry["addr"]) for entry in entries)
+
+
+def usage(answer: Mapping[str, Any]) -> dict[str, PoolUsage]:
+    """Of `df detail`, by pool."""
+    return {str(one["name"]): _usage(one["stats"]) for one in answer["pools"]}
+
+
+def _usage(stats: Mapping[str, int]) -> PoolUsage:
+    return PoolUsage(
+        free_bytes=stats["max_avail"],
+        stored_bytes=stats["stored"],
+        objects=stats["objects"],
+        quota_bytes=stats["quota_bytes"],
+        quota_objects=stats["quota_objects"],
+    )

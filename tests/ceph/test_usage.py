@@ -1,0 +1,14 @@
+"""What pools hold and may hold: the contract of `Cluster.usage` in csi_driver/ceph/api.py."""
+
+from csi_driver.ceph.api import Pool
+
+
+def test_the_usage_of_every_pool_is_told(pool: Pool) -> None:
+    """Without quotas, unless somebody sets them."""
+    usage = pool.cluster.usage()
+    assert set(usage) == set(pool.cluster.pool_names())
+    here = usage[pool.name]
+    assert here.free_bytes > 0
+    assert here.stored_bytes >= 0
+    assert here.objects >= 0
+    assert (here.quota_bytes, here.quota_objects) == (0, 0)
