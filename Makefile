@@ -35,8 +35,8 @@ sanity: setup  ## csi-sanity against the driver on a real Ceph
 test-releases:  ## the tests against newer Ceph releases
 	@$(call when-there,scripts/test-releases)
 
-bench:  ## what the driver adds to bare Ceph
-	@$(call when-there,scripts/bench)
+bench: setup  ## what the driver adds to bare Ceph; FULL=1: every workload
+	@scripts/bench
 
 e2e:  ## Kubernetes, end to end
 	@$(call when-there,scripts/e2e)

@@ -31,7 +31,8 @@ from csi_driver.errors import DriverError
 def demo(directory: Path, *, keep: bool, only_end: bool) -> None:
     """A volume's life, step by step, on the development cluster."""
     logs.set_up("warning", "text")
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    # SIGINT too: what a shell starts in the background has it ignored.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     console = Console(highlight=False)
     directory = directory.resolve()

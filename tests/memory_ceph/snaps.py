@@ -114,7 +114,6 @@ class MemoryImages(ImageCalls):
             self.link.reach("images.clone:zeros")
             clone.parent = ParentSnap(image.place.pool_id, image.place.namespace, image.image_id, snap.snap_id)
             clone.overlap_bytes = snap.size_bytes
-            clone.metadata = dict(image.metadata)
             self.link.reach("images.clone:unlisted")
             snap.children[image_id] = 2 if self.ceph.clones_format_2 else 1
 

@@ -6,12 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from csi_driver import mutable
 from csi_driver.errors import InvalidRequest
 from csi_driver.host import filesystems
 from csi_driver.model import FlattenMode, FlattenPolicy
-from csi_driver.rpc import mutable_parameters, parameters
-from csi_driver.rpc.mutable_parameters import parse_mutable
+from csi_driver.rpc import parameters
 from csi_driver.rpc.parameters import ClassParameters, parse_class
 
 _PAGE = Path(__file__).parents[2] / "docs" / "parameters.md"
@@ -147,25 +145,3 @@ def test_the_retentions_of_the_page_are_those_of_the_parser() -> None:
     assert [_parsed(trashRetention=f"1{unit}").retention_s for unit in units] == [1, 60, 3600, 86400]
     assert not any(_is_refused({**_REQUIRED, "trashRetention": value}) for value in (*examples, longest))
     assert _is_refused({**_REQUIRED, "trashRetention": f"{int(longest[:-1]) + 1}{longest[-1]}"})
-
-
-_MUTABLE = {
-    key: _code(cells[-1])
-    for line in _section("Parameters that can be changed").splitlines()
-    if line.startswith("| `")
-    for cells in (line.strip("| ").split(" | "),)
-    for key in _code(cells[0])
-}
-
-
-def test_the_mutable_keys_are_those_of_the_parser() -> None:
-    assert set(_MUTABLE) == set(mutable_parameters.KEYS)
-
-
-@pytest.mark.parametrize("key", mutable.LIMIT_KEYS)
-def test_the_bounds_of_the_limits_are_those_of_the_page(key: str) -> None:
-    low, high = (int(value) for value in _MUTABLE[key])
-    assert [parse_mutable({key: str(value)}) for value in (low, high)] == [{key: low}, {key: high}]
-    for beyond in (low - 1, high + 1):
-        with pytest.raises(InvalidRequest, match=f"{key}.*{beyond}.*{low} to {high}"):
-            parse_mutable({key: str(beyond)})
