@@ -21,6 +21,7 @@ from csi_driver.operations.creation import Behind, VolumeCreation
 from csi_driver.operations.deletion import VolumeDeletion
 from csi_driver.operations.expansion import VolumeExpansion
 from csi_driver.operations.flattener import Flattener
+from csi_driver.operations.health_listing import HealthListing
 from csi_driver.operations.listing import Listing
 from csi_driver.operations.lookup import VolumeLookup
 from csi_driver.operations.node import NodeOperations
@@ -55,10 +56,11 @@ class Driver:
         self._gates = Gates()
         self._clusters = RadosClusters(clusters_file.entries, _timeouts(config.timeout_s))
         # Of its own, and soon tired: that a cluster does not answer is what health has to say in time.
-        self._health_clusters = RadosClusters(clusters_file.entries, _HEALTH_TIMEOUTS)
+        health_clusters = RadosClusters(clusters_file.entries, _HEALTH_TIMEOUTS)
         self._locks = KeyedLocks()
         self._makers = Makers(_identity(config), config.instance)
         self._sites = Sites(self._clusters, self._makers, config.instance)
+        self._health_sites = Sites(health_clusters, self._makers, config.instance)
         self._purger = Purger(self._sites, self._locks)
         self._flattener = Flattener(self._sites, self._purger.look_at)
         self._sites.on_first_entry = self._look_at
@@ -130,7 +132,8 @@ class Driver:
         listing = Listing(self._sites, self._clusters_file.own_ids)
         directory = VOLUMES.directory(self._config.instance)
         capacity = Capacity(self._clusters, self._clusters_file.own_ids, directory)
-        return OwnCredentials(listing, capacity, self._clusters_file.own_ids)
+        health = HealthListing(Listing(self._health_sites, self._clusters_file.own_ids))
+        return OwnCredentials(listing, capacity, health, self._clusters_file.own_ids)
 
     def _operations(self) -> Operations:
         return Operations(
@@ -140,7 +143,7 @@ class Driver:
             lookup=VolumeLookup(self._sites),
             snapshot_creation=SnapshotCreation(self._sites, self._locks, self._purger.look_at),
             snapshot_deletion=SnapshotDeletion(self._sites, self._locks, self._purger.look_at),
-            health=VolumeHealth(Sites(self._health_clusters, self._makers, self._config.instance)),
+            health=VolumeHealth(self._health_sites),
         )
 
 

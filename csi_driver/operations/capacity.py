@@ -54,7 +54,9 @@ class Capacity:
         with self._clusters.connect(wanted.cluster_id, None) as cluster:
             usage = cluster.usage()
         for pool in (name for pair in wanted.pools for name in pair if name and name not in usage):
-            raise InvalidRequest(f"a pool of the parameters: cluster {wanted.cluster_id!r} has no pool {pool!r}")
+            raise InvalidRequest(
+                f"parameters (pool, dataPool, topologyConstrainedPools): cluster {wanted.cluster_id!r} has no pool {pool!r}"
+            )
         return max((_room_of_both(usage, *pair, wanted.object_size_bytes) for pair in wanted.pools), default=0)
 
     def of_best_pool(self) -> int:

@@ -83,6 +83,12 @@ class Listing:
         """At most `limit`, or all with 0. Raises BadPageToken."""
         return _page(self._walk(_VOLUMES, start, self._pools(start)), limit)
 
+    def walk_volumes(
+        self, start: Position | None, describe: Callable[[Site, VolumeEntry], T | None]
+    ) -> Iterator[tuple[T, Last]]:
+        """What `describe` says of each volume, None of none, with the place after it. Raises BadPageToken."""
+        return self._walk(_Walk(lambda site: site.journal, describe), start, self._pools(start))
+
     def snapshots(self, start: Position | None, limit: int) -> Page[Snapshot]:
         """As `volumes`."""
         return _page(self._walk(_SNAPSHOTS, start, self._pools(start)), limit)

@@ -14,6 +14,7 @@ from csi_driver.errors import InvalidRequest, NotFound, NotOffered
 from csi_driver.ids import Handle
 from csi_driver.model import Segments
 from csi_driver.operations.capacity import Capacity, PoolsOfClass
+from csi_driver.operations.health_listing import HealthListing
 from csi_driver.operations.listing import Listing, Position
 from csi_driver.operations.topology import is_reachable
 from csi_driver.pb import csi_pb2 as pb
@@ -21,6 +22,7 @@ from csi_driver.pb import csi_pb2_grpc
 from csi_driver.rpc import sizes
 from csi_driver.rpc.fields import check_map, check_text, parse_capabilities, parse_credentials, required
 from csi_driver.rpc.gate import Gates
+from csi_driver.rpc.health import volume_health
 from csi_driver.rpc.page_tokens import parse_token, token_of
 from csi_driver.rpc.parameters import ClassParameters, parse_class
 from csi_driver.rpc.rendering import snapshot_answer, volume_answer
@@ -33,6 +35,8 @@ LISTING_CAPABILITIES = (
     _Rpc.LIST_SNAPSHOTS,
     _Rpc.GET_SNAPSHOT,
     _Rpc.GET_CAPACITY,
+    _Rpc.GET_VOLUME_HEALTH,
+    _Rpc.LIST_VOLUME_HEALTH,
 )
 _EVERYWHERE = "all clusters"
 """The gate of calls that look at more than one cluster."""
@@ -44,6 +48,7 @@ class OwnCredentials:
 
     listing: Listing
     capacity: Capacity
+    health: HealthListing
     cluster_ids: Callable[[], Sequence[str]]
 
 
@@ -77,6 +82,16 @@ class ListingCalls(csi_pb2_grpc.ControllerServicer):
             entry = answer.entries.add(volume=volume_answer(found.volume))
             entry.status.published_node_ids.extend(found.published_nodes)
         return answer
+
+    def ControllerListVolumeHealth(
+        self, request: pb.ControllerListVolumeHealthRequest, context: grpc.ServicerContext
+    ) -> pb.ControllerListVolumeHealthResponse:
+        own, limit = self._offered(), _limit(request.max_entries)
+        start = _start(request.starting_token, own)
+        parse_credentials(request.secrets)
+        page = self._listing_gates.run(f"health/{_EVERYWHERE}", lambda: own.health.troubled(start, limit))
+        entries = [volume_health(one.handle, one.troubles) for one in page.items]
+        return pb.ControllerListVolumeHealthResponse(entries=entries, next_token=token_of(page.last))
 
     def ControllerGetVolume(
         self, request: pb.ControllerGetVolumeRequest, context: grpc.ServicerContext

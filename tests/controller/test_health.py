@@ -102,6 +102,43 @@ def test_a_client_that_was_cut_off_is_told_until_its_lock_is_gone(
         await_health(driver, fenced, {})
 
 
+def listed(driver: DriverProcess, most: int = 0) -> list[str]:
+    """Ids of the volumes that are told to be unhealthy, over all pages."""
+    found, token = [], ""
+    while True:
+        request = pb.ControllerListVolumeHealthRequest(max_entries=most, starting_token=token)
+        answer = driver.rpc.controller.ControllerListVolumeHealth(request, timeout=60)
+        assert not most or len(answer.entries) <= most
+        assert all(entry.health_statuses for entry in answer.entries)
+        found += [entry.volume_id for entry in answer.entries]
+        token = answer.next_token
+        if not token:
+            return found
+
+
+def test_a_list_holds_the_unhealthy_volumes_alone_page_by_page(
+    ceph_dev: DevCeph, shared_driver: DriverProcess, calls: Calls
+) -> None:
+    volumes = [calls.create(f"listed-{number}").volume_id for number in range(6)]
+    lost = volumes[::2]
+    for volume_id in lost:
+        ceph_dev.rbd("rm", "--no-progress", f"rbd/csi-vol-{volume_id[-36:]}")
+    for most in (0, 1, 2):
+        assert sorted(listed(shared_driver, most)) == sorted(lost)
+    for volume_id in lost:
+        ceph_dev.rbd("create", "--size", "1G", f"rbd/csi-vol-{volume_id[-36:]}")
+    assert listed(shared_driver) == []
+    for volume_id in volumes:
+        calls.delete_until_done(volume_id)
+
+
+def test_a_bad_token_ends_the_listing_as_aborted(shared_driver: DriverProcess) -> None:
+    request = pb.ControllerListVolumeHealthRequest(starting_token="invalid-token")
+    refused = refusal(shared_driver.rpc.controller.ControllerListVolumeHealth, request)
+    assert refused
+    assert refused.code is grpc.StatusCode.ABORTED
+
+
 def test_an_image_that_somebody_removed_is_a_loss_of_data(
     ceph_dev: DevCeph, shared_driver: DriverProcess, calls: Calls, pool: Pool
 ) -> None:

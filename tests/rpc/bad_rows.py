@@ -289,7 +289,7 @@ def rows_of_ids() -> Iterator[Row]:
 
 def rows_of_listings() -> Iterator[Row]:
     """Pages that nobody can have, tokens that nobody gave, and room in pools that are not there."""
-    for rpc in ("ListVolumes", "ListSnapshots"):
+    for rpc in ("ListVolumes", "ListSnapshots", "ControllerListVolumeHealth"):
         yield Row(rpc, "negative number", put("max_entries", -1), "max_entries")
         for token in ("invalid-token", "!", "AQ", "ä", "AAAAAAAAAAAAAAAAAAAAAAAAAAAA"):
             yield Row(rpc, f"token {token}", put("starting_token", token), "starting_token", (AGAIN,))

@@ -26,6 +26,7 @@ CONTROLLER_RPCS = (
     "DeleteSnapshot",
     "ControllerGetVolumeHealth",
     "ListVolumes",
+    "ControllerListVolumeHealth",
     "ControllerGetVolume",
     "ListSnapshots",
     "GetSnapshot",
@@ -60,6 +61,7 @@ REQUIRED = {
     "CreateSnapshot": ("source_volume_id", "name"),
     "DeleteSnapshot": ("snapshot_id",),
     "ListVolumes": (),
+    "ControllerListVolumeHealth": (),
     "ControllerGetVolume": ("volume_id",),
     "ListSnapshots": (),
     "GetSnapshot": ("snapshot_id",),
@@ -126,6 +128,7 @@ class World:
             # A volume's handle: what would be deleted by mistake is there.
             "DeleteSnapshot": pb.DeleteSnapshotRequest(snapshot_id=volume_id, secrets=secrets),
             "ListVolumes": pb.ListVolumesRequest(max_entries=2),
+            "ControllerListVolumeHealth": pb.ControllerListVolumeHealthRequest(max_entries=2, secrets=secrets),
             "ControllerGetVolume": pb.ControllerGetVolumeRequest(volume_id=volume_id),
             "ListSnapshots": pb.ListSnapshotsRequest(max_entries=2, snapshot_id=volume_id, secrets=secrets),
             "GetSnapshot": pb.GetSnapshotRequest(snapshot_id=volume_id, secrets=secrets),
