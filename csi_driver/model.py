@@ -143,6 +143,14 @@ class ConstrainedPool:
     segments: Segments
 
 
+class CloneFormat(StrEnum):
+    """RBD's ways to keep a clone: format 1 needs a protected snap, which cannot be removed before its clones are gone."""
+
+    ALLOWED = ""  # 2 where the cluster allows it, else 1
+    ONE = "1"
+    TWO = "2"
+
+
 @dataclass(frozen=True)
 class VolumeSpec:
     """What a CreateVolume asks for.
@@ -165,6 +173,7 @@ class VolumeSpec:
     context: Mapping[str, str] = field(default_factory=dict)
     source: VolumeSource | None = None
     flatten: FlattenPolicy = FlattenPolicy()
+    clone_format: CloneFormat = CloneFormat.ALLOWED
     retention_s: int = 0
     constrained_pools: tuple[ConstrainedPool, ...] = ()
     reachable_from: tuple[Segments, ...] = ()

@@ -1,31 +1,32 @@
 """What images' headers say of their parents, by class calls: no image is opened, so that it works on one that cannot be.
 
 An image has one parent, whichever of its head and its snaps still overlaps it (Ceph: src/cls/rbd/cls_rbd.cc; parent_get,
-parent_overlap_get, remove_parent; the key `snapshot_<id, 16 hex>` of each snap).
+parent_overlap_get, remove_parent, children_list, get_children, child_attach, add_child,
+snapshot_get, op_features_get).
 """
 
 import struct
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Protocol
 
-from csi_driver.ceph.api import ImageMissing, ObjectMissing, ParentSnap
+from csi_driver.ceph.api import ImageMissing, ObjectExists, ObjectMissing, ParentSnap
 from csi_driver.tracing import step
 
 _HEAD = 2**64 - 2  # CEPH_NOSNAP
+_CLONE_CHILD = 2  # RBD_OPERATION_FEATURE_CLONE_CHILD: the image is a clone of format 2
+_LONG = 8 << 20  # bytes of a list of clones: 200,000 of them
 _MOST = 256  # no chain is so long: a circle, which only damage can make
 
 
 class Headers(Protocol):
     """Class calls and keys of header objects."""
 
-    def ask(self, name: str, cls: str, method: str, payload: bytes) -> bytes | None:
-        """What a class call that reads answers; None when there is no such object."""
+    def ask(self, name: str, cls: str, method: str, payload: bytes, *, most: int = ...) -> bytes | None:
+        """What a class call that reads answers, of so many bytes; None when there is no such object, or no such key."""
 
     def execute(self, name: str, cls: str, method: str, payload: bytes) -> None:
-        """A class call that writes. Raises ObjectMissing."""
-
-    def read_key(self, name: str, key: str) -> str | None: ...
+        """A class call that writes. Raises ObjectMissing, ObjectExists (what it makes is there)."""
 
 
 Place = tuple[int, str]
@@ -48,9 +49,40 @@ class HeaderAncestry:
     def find_parent(self, image_id: str) -> ParentSnap | None:
         return _parent(self._headers, image_id)
 
-    def has_snap(self, snap: ParentSnap) -> bool:
-        with self._elsewhere(snap.pool_id, snap.namespace) as headers:
-            return headers.read_key(_header(snap.image_id), f"snapshot_{snap.snap_id:016x}") is not None
+    def is_listed(self, image_id: str) -> bool:
+        """A clone of format 2 stands in the parent's header, one of format 1 in an object beside the clone."""
+        parent = self.find_parent(image_id)
+        if parent is None:
+            return False
+        with self._elsewhere(parent.pool_id, parent.namespace) as headers:
+            snap = struct.pack("<Q", parent.snap_id)
+            listed = headers.ask(_header(parent.image_id), "rbd", "children_list", snap, most=_LONG)
+        if listed and (self._place[0], image_id) in _children(listed):
+            return True
+        key = struct.pack("<q", parent.pool_id) + _packed(parent.image_id) + snap
+        named = self._headers.ask("rbd_children", "rbd", "get_children", key, most=_LONG)
+        return named is not None and image_id in _texts(named)
+
+    def list_again(self, image_id: str) -> None:
+        with step("ancestry.list_again", image_id):
+            parent = self.find_parent(image_id)
+            if parent is None:
+                raise ImageMissing(image_id)
+            snap = struct.pack("<Q", parent.snap_id)
+            raw = self._headers.ask(_header(image_id), "rbd", "op_features_get", b"")
+            with self._elsewhere(parent.pool_id, parent.namespace) as headers:
+                if headers.ask(_header(parent.image_id), "rbd", "snapshot_get", snap) is None:
+                    raise ImageMissing(f"snap {parent.snap_id} of {parent.image_id}")
+                if raw is not None and struct.unpack("<Q", raw)[0] & _CLONE_CHILD:
+                    pool_id, namespace = self._place
+                    child = struct.pack("<q", pool_id) + _packed(image_id) + _packed(namespace)
+                    spec = struct.pack("<BBI", 2, 1, len(child)) + child
+                    with suppress(ObjectExists):
+                        headers.execute(_header(parent.image_id), "rbd", "child_attach", snap + spec)
+                    return
+            key = struct.pack("<q", parent.pool_id) + _packed(parent.image_id) + snap
+            with suppress(ObjectExists):
+                self._headers.execute("rbd_children", "rbd", "add_child", key + _packed(image_id))
 
     def count(self, image_id: str, snap_id: int | None = None) -> int:
         with step("ancestry.count", image_id):
@@ -96,3 +128,31 @@ def _overlaps(headers: Headers, snap: ParentSnap) -> bool:
 def _text(raw: bytes, at: int) -> tuple[str, int]:
     (length,) = struct.unpack_from("<I", raw, at)
     return raw[at + 4 : at + 4 + length].decode(), at + 4 + length
+
+
+def _packed(text: str) -> bytes:
+    return struct.pack("<I", len(text)) + text.encode()
+
+
+def _texts(raw: bytes) -> set[str]:
+    """A set of texts: their number (u32) first."""
+    (number,) = struct.unpack_from("<I", raw)
+    found: set[str] = set()
+    at = 4
+    for _ in range(number):
+        text, at = _text(raw, at)
+        found.add(text)
+    return found
+
+
+def _children(raw: bytes) -> set[tuple[int, str]]:
+    """Pool and image id of each: a number (u32), then ChildImageSpec: version (2 bytes), length (u32), pool (i64), id, …"""
+    (number,) = struct.unpack_from("<I", raw)
+    found: set[tuple[int, str]] = set()
+    at = 4
+    for _ in range(number):
+        length, pool_id = struct.unpack_from("<Iq", raw, at + 2)
+        image_id, _ = _text(raw, at + 14)
+        found.add((pool_id, image_id))
+        at += 6 + length
+    return found

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Protocol
 
-from csi_driver.model import ClusterEntry, Credentials, ImageAddress, ImageLayout
+from csi_driver.model import CloneFormat, ClusterEntry, Credentials, ImageAddress, ImageLayout
 
 
 class ObjectExists(Exception):
@@ -170,11 +170,12 @@ class ParentSnap:
 
 @dataclass(frozen=True)
 class CloneSource:
-    """A snap to be cloned: of an image by name, in a pool that may be another one than the clone's."""
+    """A snap to be cloned: of an image by name, in a pool that may be another one than the clone's. format: of the clone."""
 
     pool: "Pool"
     image: str
     snap: str
+    format: CloneFormat = CloneFormat.ALLOWED
 
 
 class Images(Protocol):
@@ -185,9 +186,10 @@ class Images(Protocol):
         """The library's handle of the pool, for calls that concern two pools."""
 
     def clone(self, source: CloneSource, name: str, layout: ImageLayout) -> None:
-        """Format 2 where the cluster allows it, else format 1 with the snap protected.
+        """Format 1 has the snap protected.
 
-        Raises ImageMissing (source image or snap), ImageExists, InvalidRequest.
+        Raises ImageMissing (source image or snap), ImageExists; InvalidRequest, of a format that the cluster does not allow
+        too: then the clone may have been made, and is removed like one that was cut short.
         """
 
     def protect(self, name: str, snap: str) -> None:
@@ -294,14 +296,20 @@ class Ancestry(Protocol):
     def find_parent(self, image_id: str) -> ParentSnap | None:
         """None without a parent, and for an image that is gone."""
 
-    def has_snap(self, snap: ParentSnap) -> bool:
-        """Whether the snap is still there, of any kind."""
+    def is_listed(self, image_id: str) -> bool:
+        """Whether the snap that it names as its parent has the image among its clones.
+
+        What is whole and not listed was taken off the list by a flatten that was cut short after all data was copied.
+        """
 
     def count(self, image_id: str, snap_id: int | None = None) -> int:
         """Ancestors of the image's head, or of one of its snaps."""
 
+    def list_again(self, image_id: str) -> None:
+        """Puts the image back on the list of the snap that it names as its parent. Raises ImageMissing: the snap is gone."""
+
     def drop_parent(self, image_id: str) -> None:
-        """Removes the link to a parent that is gone, with which the image cannot be opened. Raises ImageMissing.
+        """Removes the head's link to a parent, and with deep-flatten that of the snaps. Raises ImageMissing: it has none.
 
         Right only where a flatten has copied all data.
         """

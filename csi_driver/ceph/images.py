@@ -30,9 +30,10 @@ from csi_driver.ceph.api import (
     TrashEntry,
     Watcher,
 )
+from csi_driver.ceph.clone_gate import CloneGate
 from csi_driver.ceph.open_images import OpenImages
 from csi_driver.errors import InvalidRequest, NoSpace
-from csi_driver.model import ImageLayout
+from csi_driver.model import CloneFormat, ImageLayout
 from csi_driver.tracing import step
 
 FEATURES = {
@@ -46,6 +47,12 @@ FEATURES = {
 _SHOWN = {**FEATURES, "striping": rbd.RBD_FEATURE_STRIPINGV2, "data-pool": rbd.RBD_FEATURE_DATA_POOL}
 
 _HEAD = 2**64 - 2  # CEPH_NOSNAP: the image itself, not one of its snaps
+_FORMAT_2_REFUSED = (
+    "parameter cloneFormat is 2, and the cluster allows clones of format 1 alone: leave the parameter out or set it to 1, "
+    "or let the cluster refuse older clients (`ceph osd set-require-min-compat-client mimic`)"
+)
+_MOST_FORMAT_1 = 1
+"""Clones of format 1 that a connection makes at once: under 64 of them librbd has aborted (docs/decisions/0010)."""
 
 OpenedImages = OpenImages[rbd.Image]
 Translate = Callable[[str], AbstractContextManager[None]]
@@ -65,6 +72,7 @@ class Place:
     ioctx: object
     open_images: OpenedImages
     learnt: Learnt
+    clone_gate: CloneGate
     pool_id: int
     pool: str
     namespace: str
@@ -79,6 +87,9 @@ class PlainObjects(Protocol):
 
     def read_data(self, name: str) -> bytes | None:
         """An object's data; None when there is no such object."""
+
+    def ask(self, name: str, cls: str, method: str, payload: bytes) -> bytes | None:
+        """What a class call that reads answers; None when there is no such object."""
 
     def list_page(self, name: str, *, prefix: str, after: str, limit: int) -> list[tuple[str, str]]:
         """Keys of an object, as `Objects.list_page`."""
@@ -189,19 +200,32 @@ class RbdImages:
     def _clone_as_allowed(self, source: CloneSource, name: str, layout: ImageLayout) -> None:
         """Where the cluster's oldest clients know clone format 1 alone, the snap must be protected."""
         learnt = self._place.learnt
-        if not learnt.needs_protection:
+        if source.format is not CloneFormat.ONE and not learnt.needs_protection:
             try:
                 self._clone(source, name, layout)
             except rbd.Error as error:
                 if error.errno != errno.EINVAL:
                     raise
             else:
+                if source.format is CloneFormat.TWO and not self._is_format_2(name):
+                    raise InvalidRequest(_FORMAT_2_REFUSED)
                 return
+        if source.format is CloneFormat.TWO:
+            raise InvalidRequest(_FORMAT_2_REFUSED)
         source.pool.images.protect(source.image, source.snap)
-        self._clone(source, name, layout)
-        learnt.needs_protection = True
+        self._clone(source, name, layout, is_format_1=True)
+        learnt.needs_protection |= source.format is CloneFormat.ALLOWED
 
-    def _clone(self, source: CloneSource, name: str, layout: ImageLayout) -> None:
+    def _is_format_2(self, name: str) -> bool:
+        """A snap that is protected already is cloned in format 1 on a cluster that allows no other."""
+        raw = self._objects.ask(f"rbd_header.{self.find_id(name)}", "rbd", "op_features_get", b"")
+        return raw is not None and bool(struct.unpack("<Q", raw)[0] & rbd.RBD_OPERATION_FEATURE_CLONE_CHILD)
+
+    def _clone(self, source: CloneSource, name: str, layout: ImageLayout, *, is_format_1: bool = False) -> None:
+        with self._place.clone_gate.hold("1" if is_format_1 else "auto", most=_MOST_FORMAT_1 if is_format_1 else 0):
+            self._clone_now(source, name, layout)
+
+    def _clone_now(self, source: CloneSource, name: str, layout: ImageLayout) -> None:
         self._rbd.clone(
             source.pool.images.raw,
             source.image,

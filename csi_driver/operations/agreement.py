@@ -20,6 +20,7 @@ def agreed(spec: VolumeSpec) -> dict[str, Any]:
         "context": dict(spec.context),
         "source": asdict(spec.source) if spec.source else None,
         "flatten": asdict(spec.flatten),
+        **({"cloneFormat": spec.clone_format.value} if spec.clone_format else {}),
     }
 
 

@@ -87,10 +87,13 @@ def clear_snapshot(site: Site, uuid: str, locks: KeyedLocks) -> Swept:
 
 def _shrink(site: Site, entry: VolumeEntry) -> None:
     """The data of a tombstone's own, unless it has a parent: shrinking would first copy the parent's data up."""
-    if entry.state is State.SHRUNK or site.pool.images.inspect(entry.image_name).has_parent:
-        return
-    site.journal.move(entry, State.SHRUNK)
-    site.pool.images.shrink(entry.image_name)
+    try:
+        if entry.state is State.SHRUNK or site.pool.images.inspect(entry.image_name).has_parent:
+            return
+        site.journal.move(entry, State.SHRUNK)
+        site.pool.images.shrink(entry.image_name)
+    except ImageMissing as error:
+        raise Busy(f"image {entry.image_name} goes to the trash just now, or waits for the end of a flatten") from error
 
 
 def _claim(site: Site, journal: Journal[E], entry: E) -> E:

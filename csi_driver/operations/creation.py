@@ -310,7 +310,7 @@ class _Creation:
         try:
             cloned_bytes = origin.cut(cloned_from)
             self._refuse_above_limit(cloned_bytes, origin)
-            images.clone(origin.clone_source(cloned_from), entry.image_name, self._spec.layout)
+            images.clone(origin.clone_source(cloned_from, self._spec), entry.image_name, self._spec.layout)
         except ImageMissing as error:
             with self._origin():  # NotFound, if it was deleted just now
                 raise ClusterUnavailable(f"the source {origin.handle} cannot be cloned: {error}") from error

@@ -1,12 +1,17 @@
 """One image of the flatten queue: what has to be done with it, and doing it.
 
-`decide` holds the rows that a crash can leave. A flatten cut short may leave an image that cannot be opened: its data is all
-there, and its parent's snap is gone. Only images with an entry in the queue are repaired, since a half-made clone looks
-the same; an entry is written only when its image is whole.
+`decide` holds the rows that a crash can leave. librbd copies the data, takes the image off its parent's list, lets a
+trashed snap of the parent go that has no other clone, and removes the link in the image. So a whole image with a link that
+is not listed has all its data, whether its parent's snap is still there or not: what is left to do is to remove the link.
+Without deep-flatten its snaps keep theirs, so that librbd takes an image with snaps off no list; one that was snapped
+between the crash and the repair is put back on it, before its parent's snap goes and the snaps cannot be opened any more.
+Only images with an entry in the queue are repaired, since a half-made clone looks the same; an entry is written only when
+its image is whole.
 """
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -36,7 +41,8 @@ class Step(Enum):
 
     FLATTEN = auto()
     FINISH = auto()  # flat: say so in its entry, and take it off the queue
-    REPAIR = auto()  # cut short: remove the link to the parent that is gone
+    REPAIR = auto()  # cut short after all was copied: remove the link that it left
+    LIST_AGAIN = auto()  # likewise, and snaps were cut since, which keep the link: they need their place on the list
     DROP = auto()  # nothing to do any more: off the queue
     PUT_OFF = auto()  # in use, or in a state that is not understood: later
 
@@ -45,6 +51,7 @@ class Step(Enum):
 class Found:
     """What stands there. state: of the image's volume; None when that is gone or has another image.
 
+    has_parent: its head. has_link: the head, or a snap. is_listed: among the clones of the snap that the link names.
     has_snaps: of any kind, which snapshots or copies may still read through the image.
     """
 
@@ -52,7 +59,9 @@ class Found:
     has_header: bool
     can_be_opened: bool
     has_parent: bool
-    parent_is_there: bool
+    has_link: bool
+    is_listed: bool
+    has_deep_flatten: bool
     is_watched: bool
     waited_s: float = 0.0
     has_snaps: bool = False
@@ -61,8 +70,10 @@ class Found:
 def decide(found: Found) -> Step:
     if found.state not in _KEPT or not found.has_header:
         return Step.DROP
+    if found.has_link and not found.is_listed:
+        return Step.LIST_AGAIN if found.has_snaps and not found.has_deep_flatten else Step.REPAIR
     if not found.can_be_opened:
-        return Step.REPAIR if found.has_parent and not found.parent_is_there else Step.PUT_OFF
+        return Step.PUT_OFF
     if found.state not in _LIVING and not (found.has_parent and found.has_snaps):
         return Step.DROP
     # Deleted, with snaps: a flatten that was cut short may have taken it off its parent's list already, which then goes.
@@ -80,7 +91,14 @@ def work_at(site: Site, queued: QueueEntry, progress: Callable[[float], None]) -
             return False
         if step is Step.REPAIR:
             log.warning("repairing an image whose flatten was cut short", image=queued.image_name)
-            site.pool.ancestry.drop_parent(queued.image_id)
+            with suppress(ImageMissing):  # looked at again
+                site.pool.ancestry.drop_parent(queued.image_id)
+        elif step is Step.LIST_AGAIN:
+            log.warning(
+                "listing an image again that a flatten cut short took off its parent's list", image=queued.image_name
+            )
+            with suppress(ImageMissing):
+                site.pool.ancestry.list_again(queued.image_id)
         elif step is Step.FLATTEN:
             _flatten(site, queued, progress)
         elif step is Step.DROP or _is_recorded(site, volume):
@@ -126,13 +144,14 @@ def _look(site: Site, queued: QueueEntry, volume: VolumeEntry | None) -> Found:
         info: ImageInfo | None = site.pool.images.inspect_id(queued.image_id)
     except ImageMissing:
         info = None
-    parent = ancestry.find_parent(queued.image_id) if info is None else None
     return Found(
         state=volume.state if volume else None,
         has_header=info is not None or ancestry.has_header(queued.image_id),
         can_be_opened=info is not None,
-        has_parent=info.has_parent if info else parent is not None,
-        parent_is_there=parent is not None and ancestry.has_snap(parent),
+        has_parent=info is not None and info.has_parent,
+        has_link=ancestry.find_parent(queued.image_id) is not None,
+        is_listed=ancestry.is_listed(queued.image_id),
+        has_deep_flatten=info is not None and "deep-flatten" in info.features,
         is_watched=info is not None and _is_watched(site, info),
         waited_s=time.time() - queued.queued_at,
         has_snaps=info is not None and bool(info.snaps),

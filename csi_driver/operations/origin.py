@@ -52,8 +52,8 @@ class Origin:
             return self.size_bytes
         return self.pool.images.cut(self.image_id, cloned_from.snap_name, most=MOST_SNAPS).size_bytes
 
-    def clone_source(self, cloned_from: ClonedFrom) -> CloneSource:
-        return CloneSource(self.pool, self.image, cloned_from.snap_name)
+    def clone_source(self, cloned_from: ClonedFrom, spec: VolumeSpec) -> CloneSource:
+        return CloneSource(self.pool, self.image, cloned_from.snap_name, spec.clone_format)
 
     def size_for(self, spec: VolumeSpec) -> int:
         """Bytes of the copy. Raises OutOfRange when it would be smaller than its source."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from csi_driver.errors import InvalidRequest
-from csi_driver.model import ConstrainedPool, FlattenMode, FlattenPolicy, ImageLayout, SnapshotSpec
+from csi_driver.model import CloneFormat, ConstrainedPool, FlattenMode, FlattenPolicy, ImageLayout, SnapshotSpec
 from csi_driver.rpc.fields import check_text
 from csi_driver.rpc.topology import parse_constrained_pools
 
@@ -36,7 +36,7 @@ IMAGE_KEYS = (
     "stripeCount",
     "volumeNamePrefix",
 )
-COPY_KEYS = ("flatten", "softCloneDepth", "hardCloneDepth")
+COPY_KEYS = ("flatten", "softCloneDepth", "hardCloneDepth", "cloneFormat")
 _MOST_DEPTH = 16
 """The kernel client maps no image with more ancestors."""
 TRASH_KEYS = ("trashRetention",)
@@ -59,6 +59,7 @@ class ClassParameters:
     layout: ImageLayout
     image_prefix: str
     flatten: FlattenPolicy
+    clone_format: CloneFormat
     retention_s: int
     constrained_pools: tuple[ConstrainedPool, ...]
     context: Mapping[str, str]
@@ -79,6 +80,7 @@ def parse_class(given: Mapping[str, str], topology_of: str = "") -> ClassParamet
         layout=_layout(given, features),
         image_prefix=_prefix("volumeNamePrefix", given.get("volumeNamePrefix", "csi-vol-")),
         flatten=_flatten(given),
+        clone_format=_clone_format(given),
         retention_s=_duration(given, "trashRetention"),
         constrained_pools=parse_constrained_pools(given.get("topologyConstrainedPools", ""), topology_of),
         context=_context(given),
@@ -157,6 +159,13 @@ def _flatten(given: Mapping[str, str]) -> FlattenPolicy:
     if soft > hard:
         raise InvalidRequest(f"parameter softCloneDepth is {soft}; allowed is at most hardCloneDepth, which is {hard}")
     return FlattenPolicy(FlattenMode(mode), soft, hard)
+
+
+def _clone_format(given: Mapping[str, str]) -> CloneFormat:
+    text = given.get("cloneFormat", "")
+    if text not in list(CloneFormat):
+        raise InvalidRequest(f"parameter cloneFormat is {text!r}; allowed are 1 and 2, or to leave it out")
+    return CloneFormat(text)
 
 
 def _depth(given: Mapping[str, str], key: str, default: int) -> int:

@@ -54,6 +54,7 @@ def create_volume(request: pb.CreateVolumeRequest, topology_of: str = "") -> Vol
         context=parameters.context,
         source=source,
         flatten=parameters.flatten,
+        clone_format=parameters.clone_format,
         retention_s=parameters.retention_s,
         constrained_pools=parameters.constrained_pools,
         reachable_from=parse_requirement(request.accessibility_requirements) if topology_of else (),

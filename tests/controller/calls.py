@@ -60,6 +60,14 @@ class Calls:
                 return answer
             assert answer.code in UNFINISHED, answer
 
+    def refused_at_last(self, name: str, **options: Any) -> Refusal:
+        """The refusal that ends a create. What clears an entry away behind the answers holds its name meanwhile: ABORTED."""
+        while True:
+            answer = self.try_create(name, **options)
+            assert isinstance(answer, Refusal), answer
+            if answer.code not in UNFINISHED:
+                return answer
+
     def delete(self, volume_id: str) -> Refusal | None:
         request = pb.DeleteVolumeRequest(volume_id=volume_id, secrets=self.secrets)
         try:

@@ -2,7 +2,7 @@
 
 from csi_driver.ceph.api import ImageMissing, ParentSnap
 from tests.memory_ceph.seam import Link, seam
-from tests.memory_ceph.state import Images, View
+from tests.memory_ceph.state import Images
 
 
 class MemoryAncestry:
@@ -21,9 +21,19 @@ class MemoryAncestry:
         image = self._images.by_id.get(image_id)
         return image.parent if image else None
 
-    @seam("ancestry.has_snap")
-    def has_snap(self, snap: ParentSnap) -> bool:
-        return self._images.snap_at(snap) is not None
+    @seam("ancestry.is_listed")
+    def is_listed(self, image_id: str) -> bool:
+        image = self._images.by_id.get(image_id)
+        above = self._images.snap_at(image.parent) if image and image.parent else None
+        return above is not None and image_id in above[1].children
+
+    @seam("ancestry.list_again")
+    def list_again(self, image_id: str) -> None:
+        image = self._images.by_id.get(image_id)
+        above = self._images.snap_at(image.parent) if image and image.parent else None
+        if image is None or above is None:
+            raise ImageMissing(image_id)
+        above[1].children[image_id] = image.clone_format
 
     @seam("ancestry.count")
     def count(self, image_id: str, snap_id: int | None = None) -> int:
@@ -32,12 +42,14 @@ class MemoryAncestry:
     @seam("ancestry.drop_parent")
     def drop_parent(self, image_id: str) -> None:
         image = self._images.by_id.get(image_id)
-        if image is None:
+        if image is None or image.parent is None or not image.overlap_bytes:
             raise ImageMissing(image_id)
-        image.parent = None
-        views: list[View] = [image, *image.snaps.values()]
-        for view in views:
-            view.overlap_bytes = 0
+        image.overlap_bytes = 0
+        if "deep-flatten" in image.features:
+            for snap in image.snaps.values():
+                snap.overlap_bytes = 0
+        if not any(snap.overlap_bytes for snap in image.snaps.values()):
+            image.parent = None
 
 
 def count(images: Images, image_id: str, snap_id: int | None = None) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from csi_driver.ceph.api import CloneSource, ImageBusy, ImageExists, ImageMissing, ParentSnap, Snap, SnapKind
 from csi_driver.errors import InvalidRequest, NoSpace
-from csi_driver.model import ImageLayout
+from csi_driver.model import CloneFormat, ImageLayout
 from tests.memory_ceph.images import ImageCalls
 from tests.memory_ceph.seam import seam
 from tests.memory_ceph.state import Place, StoredImage, StoredSnap
@@ -102,7 +102,10 @@ class MemoryImages(ImageCalls):
         if name in self.place.names:
             raise ImageExists(name)
         features = self.features_of(layout)
-        if not self.ceph.clones_format_2 and not snap.is_protected:
+        if source.format is CloneFormat.TWO and not self.ceph.clones_format_2:
+            raise InvalidRequest("parameter cloneFormat is 2, and the cluster allows clones of format 1 alone")
+        is_format_2 = self.ceph.clones_format_2 and source.format is not CloneFormat.ONE
+        if not is_format_2 and not snap.is_protected:
             self._protect(image, source.snap)
             self.link.reach("images.clone:protected")
         image_id = self.new_id()
@@ -115,7 +118,8 @@ class MemoryImages(ImageCalls):
             clone.parent = ParentSnap(image.place.pool_id, image.place.namespace, image.image_id, snap.snap_id)
             clone.overlap_bytes = snap.size_bytes
             self.link.reach("images.clone:unlisted")
-            snap.children[image_id] = 2 if self.ceph.clones_format_2 else 1
+            clone.clone_format = 2 if is_format_2 else 1
+            snap.children[image_id] = clone.clone_format
 
     def _source(self, source: CloneSource) -> tuple[StoredImage, StoredSnap]:
         """Raises ImageMissing, InvalidRequest."""

@@ -59,6 +59,7 @@ class StoredImage:
     data: dict[int, int] = field(default_factory=dict)
     parent: ParentSnap | None = None
     overlap_bytes: int = 0
+    clone_format: int = 2
     snaps: dict[int, StoredSnap] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
     watches: dict[str, float] = field(default_factory=dict)

@@ -17,6 +17,7 @@ from tests.simulation.steps import (
     Step,
     Sweep,
     Wait,
+    Write,
 )
 from tests.simulation.virtual import virtual_world
 from tests.simulation.world import MemoryWorld
@@ -71,6 +72,18 @@ EXAMPLES = {
         Step(Create(1, source=0, mode=FlattenMode.ALWAYS)),
         Step(Flatten(), fault=Crash("images.flatten:unlinked")),
         Step(Snapshot(0, 1)),
+    ],
+    "a snapshot is cut of a volume that a flatten cut short has taken off its parent's list": [
+        Step(Create(0)),
+        Step(Create(1, source=0, has_deep_flatten=False, mode=FlattenMode.ALWAYS)),
+        Step(Write(1, 0, 1)),
+        Step(Flatten(), fault=Crash("images.flatten:delisted")),
+        Step(Snapshot(0, 1)),
+        Step(Wait()),
+        Step(Flatten()),
+        Step(Delete(0)),
+        Step(Sweep()),
+        Step(Sweep()),
     ],
 }
 

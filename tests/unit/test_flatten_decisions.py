@@ -27,9 +27,17 @@ def test_a_copy_is_kept_queued_held_back_or_refused_by_its_depth(policy: Flatten
 
 
 CHILD = Found(
-    State.COMPLETE, has_header=True, can_be_opened=True, has_parent=True, parent_is_there=True, is_watched=False
+    State.COMPLETE,
+    has_header=True,
+    can_be_opened=True,
+    has_parent=True,
+    has_link=True,
+    is_listed=True,
+    has_deep_flatten=False,
+    is_watched=False,
 )
-CUT_SHORT = replace(CHILD, can_be_opened=False, parent_is_there=False)
+FLAT = replace(CHILD, has_parent=False, has_link=False, is_listed=False)
+CUT_SHORT = replace(CHILD, can_be_opened=False, has_parent=False, is_listed=False)
 
 
 @pytest.mark.parametrize(
@@ -37,21 +45,27 @@ CUT_SHORT = replace(CHILD, can_be_opened=False, parent_is_there=False)
     [
         (CHILD, Step.FLATTEN),
         (replace(CHILD, state=State.FLATTENING), Step.FLATTEN),
-        (replace(CHILD, has_parent=False), Step.FINISH),
+        (FLAT, Step.FINISH),
+        (replace(CHILD, has_parent=False, has_snaps=True), Step.FINISH),
+        (replace(CHILD, is_listed=False), Step.REPAIR),
+        (replace(CHILD, is_listed=False, is_watched=True), Step.REPAIR),
+        (replace(CHILD, is_listed=False, has_snaps=True), Step.LIST_AGAIN),
+        (replace(CHILD, is_listed=False, has_snaps=True, has_deep_flatten=True), Step.REPAIR),
+        (replace(CHILD, is_listed=False, has_parent=False, has_snaps=True), Step.LIST_AGAIN),
         (replace(CHILD, is_watched=True), Step.PUT_OFF),
         (replace(CHILD, is_watched=True, waited_s=PATIENCE_S + 1), Step.FLATTEN),
         (replace(CHILD, state=State.TRASHED), Step.DROP),
         (replace(CHILD, state=State.TRASHED, has_snaps=True), Step.FLATTEN),
         (replace(CHILD, state=State.TOMBSTONE, has_snaps=True), Step.FLATTEN),
-        (replace(CHILD, state=State.TOMBSTONE, has_snaps=True, has_parent=False), Step.DROP),
+        (replace(FLAT, state=State.TOMBSTONE, has_snaps=True), Step.DROP),
         (replace(CHILD, state=None), Step.DROP),
         (replace(CHILD, state=State.PURGING), Step.DROP),
         (replace(CHILD, has_header=False, can_be_opened=False), Step.DROP),
         (CUT_SHORT, Step.REPAIR),
         (replace(CUT_SHORT, state=State.TRASHED), Step.REPAIR),
         (replace(CUT_SHORT, state=State.MAKING), Step.DROP),
-        (replace(CUT_SHORT, parent_is_there=True), Step.PUT_OFF),
-        (replace(CUT_SHORT, has_parent=False), Step.PUT_OFF),
+        (replace(CUT_SHORT, is_listed=True), Step.PUT_OFF),
+        (replace(CUT_SHORT, has_link=False), Step.PUT_OFF),
     ],
 )
 def test_an_image_of_the_queue_is_repaired_only_when_it_was_cut_short(found: Found, step: Step) -> None:

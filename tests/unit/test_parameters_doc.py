@@ -8,7 +8,7 @@ import pytest
 
 from csi_driver.errors import InvalidRequest
 from csi_driver.host import filesystems
-from csi_driver.model import FlattenMode, FlattenPolicy
+from csi_driver.model import CloneFormat, FlattenMode, FlattenPolicy
 from csi_driver.rpc import parameters
 from csi_driver.rpc.parameters import ClassParameters, parse_class
 
@@ -145,3 +145,9 @@ def test_the_retentions_of_the_page_are_those_of_the_parser() -> None:
     assert [_parsed(trashRetention=f"1{unit}").retention_s for unit in units] == [1, 60, 3600, 86400]
     assert not any(_is_refused({**_REQUIRED, "trashRetention": value}) for value in (*examples, longest))
     assert _is_refused({**_REQUIRED, "trashRetention": f"{int(longest[:-1]) + 1}{longest[-1]}"})
+
+
+def test_the_clone_formats_of_the_page_are_those_of_the_parser() -> None:
+    assert set(_ALLOWED["cloneFormat"]) == set(CloneFormat) - {_parsed().clone_format}
+    assert [_parsed(cloneFormat=text).clone_format.value for text in _ALLOWED["cloneFormat"]] == _ALLOWED["cloneFormat"]
+    assert _is_refused({**_REQUIRED, "cloneFormat": "3"})

@@ -11,6 +11,7 @@ import structlog
 
 from csi_driver.ceph.ancestry import HeaderAncestry
 from csi_driver.ceph.api import Ancestry, Cluster, HealthCheck, Images, Leases, Pool, PoolUsage
+from csi_driver.ceph.clone_gate import CloneGate
 from csi_driver.ceph.cluster import monitor
 from csi_driver.ceph.cluster.objects import RadosObjects
 from csi_driver.ceph.cluster.reach import check_key_form
@@ -59,9 +60,10 @@ class Connection:
                 "log_to_stderr": "false",
                 "err_to_stderr": "false",
                 "log_file": "",
-                "rbd_default_clone_format": "auto",
+                "rbd_default_clone_format": CloneGate.INITIAL,
             },
         )
+        self.clone_gate = CloneGate(lambda chosen: self._rados.conf_set("rbd_default_clone_format", chosen))
         self._connect()
         self.address = self._rados.get_addrs()
         log.info("connected", cluster=entry.cluster_id, user=credentials.user, address=self.address)
@@ -188,6 +190,7 @@ class RadosPool:
             self.ioctx,
             cluster.open_images,
             cluster.learnt,
+            cluster.clone_gate,
             self.pool_id,
             self.name,
             self.namespace,

@@ -107,10 +107,10 @@ class RadosObjects:
             finally:
                 self._ioctx.release_write_op(operation)
 
-    def ask(self, name: str, cls: str, method: str, payload: bytes) -> bytes | None:
+    def ask(self, name: str, cls: str, method: str, payload: bytes, *, most: int = 8192) -> bytes | None:
         with step("objects.ask", name), self._translate(f"{cls}.{method} of object {self._ioctx.name}/{name}"):
             try:
-                return self._ioctx.execute(name, cls, method, payload)[1]
+                return self._ioctx.execute(name, cls, method, payload, most)[1]
             except rados.Error as error:
                 if error.errno == errno.ENOENT:
                     return None

@@ -1,0 +1,99 @@
+"""Chains of parents: the contract of `Ancestry` in csi_driver/ceph/api.py."""
+
+import pytest
+
+from csi_driver.ceph.api import CloneSource, ImageBusy, ImageMissing, Pool
+from csi_driver.model import CloneFormat, ImageLayout
+from tests.ceph.conftest import SNAP
+
+MIB = 1 << 20
+PLAIN = ImageLayout(("layering",))
+
+
+@pytest.fixture(params=[CloneFormat.ALLOWED, CloneFormat.ONE], ids=["format 2", "format 1"])
+def clone_id(request: pytest.FixtureRequest, pool: Pool, image: str) -> str:
+    """The id of a clone, named `<image>-clone`, of an image of 8 MiB."""
+    pool.images.create(image, 8 * MIB, PLAIN)
+    image_id = pool.images.find_id(image)
+    assert image_id
+    pool.images.cut(image_id, SNAP, most=1)
+    pool.images.clone(CloneSource(pool, image, SNAP, request.param), f"{image}-clone", PLAIN)
+    clone_id = pool.images.find_id(f"{image}-clone")
+    assert clone_id
+    return clone_id
+
+
+def test_a_clone_names_its_parent_and_is_listed_there(pool: Pool, image: str, clone_id: str) -> None:
+    parent = pool.ancestry.find_parent(clone_id)
+    assert parent
+    assert (parent.pool_id, parent.namespace, parent.image_id) == (pool.pool_id, "", pool.images.find_id(image))
+    assert parent.snap_id == pool.images.get_snap(image, SNAP).snap_id
+    assert pool.ancestry.is_listed(clone_id)
+    assert pool.ancestry.count(clone_id) == 1
+
+
+def test_an_image_without_a_parent_is_listed_nowhere(pool: Pool, image: str, clone_id: str) -> None:
+    image_id = pool.images.find_id(image)
+    assert image_id
+    for one in (image_id, "none"):
+        assert pool.ancestry.find_parent(one) is None
+        assert not pool.ancestry.is_listed(one)
+        assert pool.ancestry.count(one) == 0
+
+
+def test_a_flattened_clone_is_on_no_list(pool: Pool, image: str, clone_id: str) -> None:
+    parent = pool.ancestry.find_parent(clone_id)
+    pool.images.flatten(clone_id, lambda _part: None)
+    assert parent
+    assert pool.ancestry.find_parent(clone_id) is None
+    assert not pool.ancestry.is_listed(clone_id)
+    pool.images.remove_snap(parent.image_id, SNAP)
+
+
+def test_a_clone_without_deep_flatten_stays_on_the_list_for_its_snaps(pool: Pool, image: str, clone_id: str) -> None:
+    """And goes from it with the last of them."""
+    snap = pool.images.cut(clone_id, SNAP, most=1)
+    pool.images.flatten(clone_id, lambda _part: None)
+    assert not pool.images.inspect(f"{image}-clone").has_parent
+    assert pool.ancestry.is_listed(clone_id)
+    assert (pool.ancestry.count(clone_id), pool.ancestry.count(clone_id, snap.snap_id)) == (0, 1)
+    pool.images.remove_snap(clone_id, SNAP)
+    assert not pool.ancestry.is_listed(clone_id)
+
+
+def test_a_clone_of_a_snap_in_the_trash_namespace_is_listed_there(pool: Pool, image: str, clone_id: str) -> None:
+    parent = pool.ancestry.find_parent(clone_id)
+    assert parent
+    try:
+        pool.images.remove_snap(parent.image_id, SNAP)
+    except ImageBusy:
+        assert SNAP in {snap.name for snap in pool.images.inspect(image).snaps}, "format 1 keeps it"
+    assert pool.ancestry.is_listed(clone_id)
+
+
+def test_the_link_of_the_head_alone_is_removed(pool: Pool, image: str, clone_id: str) -> None:
+    snap = pool.images.cut(clone_id, SNAP, most=1)
+    pool.ancestry.drop_parent(clone_id)
+    assert not pool.images.inspect(f"{image}-clone").has_parent
+    assert (pool.ancestry.count(clone_id), pool.ancestry.count(clone_id, snap.snap_id)) == (0, 1)
+    with pytest.raises(ImageMissing):
+        pool.ancestry.drop_parent(clone_id)
+
+
+def test_what_has_no_parent_cannot_be_listed_again(pool: Pool, image: str, clone_id: str) -> None:
+    image_id = pool.images.find_id(image)
+    assert image_id
+    for one in (image_id, "none"):
+        with pytest.raises(ImageMissing):
+            pool.ancestry.list_again(one)
+        with pytest.raises(ImageMissing):
+            pool.ancestry.drop_parent(one)
+
+
+def test_listing_a_clone_again_that_is_listed_changes_nothing(pool: Pool, image: str, clone_id: str) -> None:
+    pool.ancestry.list_again(clone_id)
+    assert pool.ancestry.is_listed(clone_id)
+    pool.images.remove(f"{image}-clone")
+    parent_id = pool.images.find_id(image)
+    assert parent_id
+    pool.images.remove_snap(parent_id, SNAP)
