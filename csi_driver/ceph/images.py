@@ -88,9 +88,6 @@ class PlainObjects(Protocol):
     def read_data(self, name: str) -> bytes | None:
         """An object's data; None when there is no such object."""
 
-    def ask(self, name: str, cls: str, method: str, payload: bytes) -> bytes | None:
-        """What a class call that reads answers; None when there is no such object."""
-
     def list_page(self, name: str, *, prefix: str, after: str, limit: int) -> list[tuple[str, str]]:
         """Keys of an object, as `Objects.list_page`."""
 
