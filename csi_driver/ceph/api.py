@@ -372,6 +372,9 @@ class Cluster(Protocol):
     def pool_ids(self) -> dict[str, int]:
         """All pools by name, whether this user may open them or not."""
 
+    def rbd_pools(self) -> tuple[int, ...]:
+        """Ids of the pools that may hold what is RBD's, in order: not those marked for other applications alone."""
+
     def health(self) -> tuple[HealthCheck, ...]:
         """The checks that fail just now; none in a healthy cluster."""
 

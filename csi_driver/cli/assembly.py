@@ -14,6 +14,7 @@ from csi_driver.host.fuse import FuseAttacher
 from csi_driver.host.mounts import LocalMounts
 from csi_driver.journal.layout import VOLUMES
 from csi_driver.journal.makers import Makers
+from csi_driver.journal.nodes import NodeRecord
 from csi_driver.locks import KeyedLocks
 from csi_driver.model import Credentials
 from csi_driver.operations.capacity import Capacity
@@ -25,6 +26,8 @@ from csi_driver.operations.health_listing import HealthListing
 from csi_driver.operations.listing import Listing
 from csi_driver.operations.lookup import VolumeLookup
 from csi_driver.operations.node import NodeOperations
+from csi_driver.operations.nodes import NodeRegistration, OwnPools, RegisteredNodes
+from csi_driver.operations.publication import VolumePublication
 from csi_driver.operations.purge import Purger
 from csi_driver.operations.readiness import Readiness
 from csi_driver.operations.site import PoolKey, Sites
@@ -44,6 +47,8 @@ log = structlog.get_logger(__name__)
 
 RUN_DIRECTORY = Path("/run/rbd-csi")
 _HEALTH_TIMEOUTS = Timeouts(operation_s=5, connect_s=3)
+_REGISTRATION_S = 5.0
+"""How long NodeGetInfo waits for this node to be known: whoever has its answer may publish to it."""
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -64,6 +69,8 @@ class Driver:
         self._purger = Purger(self._sites, self._locks)
         self._flattener = Flattener(self._sites, self._purger.look_at)
         self._sites.on_first_entry = self._look_at
+        record = NodeRecord(config.node_id, config.max_volumes_per_node, config.node_topology)
+        self._registration = NodeRegistration(self._sites, clusters_file.own_ids, record)
         self._readiness = Readiness(lambda: tuple(clusters_file.entries()), self._clusters.check)
         self._server = Server(config.socket_path, config.timeout_s, self._services())
 
@@ -74,11 +81,14 @@ class Driver:
 
     def start(self) -> None:
         self._readiness.start()
+        if self._config.node:
+            self._registration.start()
         self._server.start()
 
     def stop(self, grace_s: float) -> bool:
         """Whether all calls ended within the grace time."""
         self._readiness.stop()
+        self._registration.stop()
         self._purger.stop()
         self._flattener.stop()
         self._server.stop(grace_s)
@@ -100,7 +110,12 @@ class Driver:
             )
             services.append(lambda server: csi_pb2_grpc.add_ControllerServicer_to_server(controller, server))
         if config.node:
-            info = NodeInfo(config.node_id, config.max_volumes_per_node, config.node_topology)
+            info = NodeInfo(
+                config.node_id,
+                config.max_volumes_per_node,
+                config.node_topology,
+                lambda: self._registration.await_tried(_REGISTRATION_S),
+            )
             node = NodeService(
                 self._node_operations(),
                 info,
@@ -133,7 +148,9 @@ class Driver:
         directory = VOLUMES.directory(self._config.instance)
         capacity = Capacity(self._clusters, self._clusters_file.own_ids, directory)
         health = HealthListing(Listing(self._health_sites, self._clusters_file.own_ids))
-        return OwnCredentials(listing, capacity, health, self._clusters_file.own_ids)
+        pools = OwnPools(self._sites, self._clusters_file.own_ids)
+        publication = VolumePublication(self._sites, self._locks, RegisteredNodes(pools), pools)
+        return OwnCredentials(listing, capacity, health, publication, self._clusters_file.own_ids)
 
     def _operations(self) -> Operations:
         return Operations(

@@ -69,6 +69,9 @@ End      with the last snapshot: O `deleting`  →  I to the trash, for what is 
                                                                                                 snapshot: finish
   – O restoring              undelete, claimed          start                Busy               nothing
 
+Which nodes have a volume is one value of O (publications.py), changed by compare with `state` and itself; the mark of a
+delete compares it too. Nodes, and what each has, are counted apart (nodes.py, with what a crash leaves there).
+
 A snapshot has K, O and D of its own (`csi.snaps.<instance>`, `csi.snap.<uuid>`); S is the snap on the source's image.
 
 Create   K  →  O `making`  →  K read again  →  S  →  source's O read again  →  O `complete`

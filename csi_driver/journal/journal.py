@@ -175,6 +175,12 @@ class Journal(Generic[E]):
         with step("journal.record_size", entry.uuid):
             self._change(entry, put={layout.SIZE: str(size_bytes)}, also={layout.SIZE: before})
 
+    def record_publications(self, entry: E, publications: str) -> E:
+        """Over those that the entry was read with; the entry afterwards. Raises Lost when anybody changed them since."""
+        with step("journal.record_publications", entry.uuid):
+            self._change(entry, put={layout.PUBLICATIONS: publications}, also={layout.PUBLICATIONS: entry.publications})
+        return replace(entry, publications=publications)
+
     # ── ending ──
 
     def mark_deleting(self, entry: E, *, image_id: str = "", unmade: bool = False, maker: str = "") -> E:

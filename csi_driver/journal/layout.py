@@ -26,6 +26,7 @@ KEPT_UNTIL = "kept_until"
 """Set with `tombstone` or `trashed`, for a volume with a retention: nothing of it is shrunk or purged before, in seconds
 since the epoch. Empty again once it is brought back."""
 PUBLICATIONS = "publications"
+"""The nodes that the volume is published to (publications.py); missing or empty: none."""
 DEPTH = "depth"
 """How many ancestors the image has, at most: a flatten makes it less."""
 CLONED_FROM = "cloned_from"
@@ -98,6 +99,14 @@ def flatten_queue(instance: str) -> str:
 
 def flatten_worker(instance: str) -> str:
     return f"csi.flatten_worker.{instance}"
+
+
+def nodes(instance: str) -> str:
+    return f"csi.nodes.{instance}"
+
+
+def node_claims(instance: str, node_id: str) -> str:
+    return f"csi.node.{instance}.{node_id}"
 
 
 DELETED_PREFIX = "deleted."

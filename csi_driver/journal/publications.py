@@ -8,6 +8,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from csi_driver.model import AccessMode
+
 
 @dataclass(frozen=True)
 class NodePublication:
@@ -15,6 +17,14 @@ class NodePublication:
 
     capability: str
     read_only: bool = False
+
+    @property
+    def mode(self) -> AccessMode:
+        return AccessMode(self.capability.rpartition("/")[2])
+
+    @property
+    def may_write(self) -> bool:
+        return not (self.read_only or self.mode.is_read_only)
 
 
 Publications = Mapping[str, NodePublication]

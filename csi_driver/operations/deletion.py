@@ -14,6 +14,7 @@ from csi_driver.errors import Busy, Inconsistent, InUse, NotFound, PoolMissing
 from csi_driver.ids import Handle
 from csi_driver.journal.entries import VolumeEntry
 from csi_driver.journal.layout import State
+from csi_driver.journal.publications import parse_publications
 from csi_driver.locks import KeyedLocks
 from csi_driver.model import Credentials
 from csi_driver.operations.retention import kept_as_tombstone, kept_in_trash, only_deleter, seconds_to_keep
@@ -72,6 +73,7 @@ def delete_entry(site: Site, entry: VolumeEntry) -> None:
             f"volume {site.handle(entry.uuid)} is being brought back (`rbd-csi volume undelete`); repeat the call"
         )
     else:
+        _refuse_published(site, entry)
         info = _look_until_at_rest(site, entry)
         _refuse_foreign_snaps(site, entry, info)
         finish_delete(site, site.journal.mark_deleting(entry, image_id=info.image_id, maker=site.cluster.address))
@@ -187,6 +189,14 @@ def _look_until_at_rest(site: Site, entry: VolumeEntry) -> ImageInfo:
         time.sleep(_LOOK_AGAIN_S)
         info = _inspect(site, entry)
     return info
+
+
+def _refuse_published(site: Site, entry: VolumeEntry) -> None:
+    """A publication that comes after this makes the mark lose, which compares them."""
+    if nodes := sorted(parse_publications(entry.publications)):
+        raise InUse(
+            f"volume {site.handle(entry.uuid)} is published to node {', '.join(nodes)}: unpublish it there first"
+        )
 
 
 def _refuse_foreign_snaps(site: Site, entry: VolumeEntry, info: ImageInfo) -> None:

@@ -141,9 +141,9 @@ class Listing:
         for cluster_id in cluster_ids:
             if start and cluster_id < start.cluster_id:
                 continue
-            for pool_id in self._sites.pool_ids(cluster_id):
-                if not start or (cluster_id, pool_id) >= (start.cluster_id, start.pool_id):
-                    yield PoolKey(cluster_id, None, pool_id)
+            for key in self._sites.own_pools(cluster_id):
+                if not start or (cluster_id, int(key.pool)) >= (start.cluster_id, start.pool_id):
+                    yield key
 
     def _walk(self, walk: _Walk[E, T], start: Position | None, keys: Iterator[PoolKey] | list[PoolKey]) -> "_Found[T]":
         for key in keys:

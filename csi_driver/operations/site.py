@@ -117,10 +117,10 @@ class Sites:
                 self._instance,
             )
 
-    def pool_ids(self, cluster_id: str) -> list[int]:
-        """Of all pools, in order, whether the driver's own user may read them or not."""
+    def own_pools(self, cluster_id: str) -> list[PoolKey]:
+        """Pools that may be RBD's, in the order of their ids, whether the driver's own user may read them or not."""
         with self._clusters.connect(cluster_id, None) as cluster:
-            return sorted(cluster.pool_ids().values())
+            return [PoolKey(cluster_id, None, pool_id) for pool_id in cluster.rbd_pools()]
 
     def open_of(
         self, handle: Handle, credentials: Credentials | None, *, as_maker: bool = False

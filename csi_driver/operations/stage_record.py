@@ -4,7 +4,8 @@ Below the staging target path of the request:
   <volume id>        where the volume is: a directory with the file system, or a file with the device bound on it
   image-meta.json    the record. Version 3; pool, radosNamespace, image, unmapOptions, accessType (true: nbd), encrypted,
                      device, logDir, logFileStrategy are the Go driver's keys. `rbdCsi` is ours: volume, attacher,
-                     capability, and in `formatting` the boot during which our mkfs was started and not yet seen to end.
+                     capability, `readOnly` for an attachment that writes nothing, and in `formatting` the boot during
+                     which our mkfs was started and not yet seen to end.
   publications.json  ours: each target path of a publish, with its capability and read-only flag
 Order: the record is written before the image is attached and removed after it is detached; a publication is written before
 its mount and removed after it. So a record can be without its mount, never a mount without its record; the mount table
@@ -75,7 +76,7 @@ def load(place: StagePlace) -> StageRecord | None:
             pool=text["pool"],
             rados_namespace=text.get("radosNamespace", ""),
             image=text["image"],
-            read_only=capability is not None and capability.mode.is_read_only,
+            read_only=bool(own.get("readOnly", capability is not None and capability.mode.is_read_only)),
         )
         attacher = own.get("attacher") or ("nbd" if text.get("accessType") else "krbd")
         return StageRecord(
@@ -109,6 +110,7 @@ def save(place: StagePlace, record: StageRecord) -> None:
                 "volume": record.attachment.volume_id,
                 "attacher": record.attacher,
                 "capability": _capability_values(record.capability),
+                "readOnly": record.attachment.read_only,
                 "formatting": record.formatting,
             },
         },

@@ -56,6 +56,8 @@ class StageRequest:
     capability: Capability
     credentials: Credentials | None
     options: StageOptions = field(default_factory=StageOptions)
+    read_only: bool = False
+    """As the controller published it to this node; a capability that only reads needs no more."""
 
 
 class StageStep(Enum):
@@ -65,18 +67,30 @@ class StageStep(Enum):
 
 
 def decide_stage(
-    wanted: Capability, record: StageRecord | None, mount: Mount | None, device: Device | None
+    wanted: Capability,
+    record: StageRecord | None,
+    mount: Mount | None,
+    device: Device | None,
+    *,
+    read_only: bool = False,
 ) -> StageStep:
-    """device: proven to be the record's image, else None. Raises Conflict (spec: ALREADY_EXISTS), InUse."""
+    """device: proven to be the record's image, else None · read_only: published so, whatever the capability allows.
+
+    Raises Conflict (spec: ALREADY_EXISTS), InUse.
+    """
     if record is None:
         if mount:
             raise InUse(f"{mount.target} is a mount that no stage of this driver made")
         return StageStep.BUILD
-    same = record.capability is None or record.capability == wanted
+    reads_only = read_only or wanted.mode.is_read_only
+    same = record.capability is None or (record.capability == wanted and record.attachment.read_only == reads_only)
     if not mount:
         return StageStep.BUILD if same else StageStep.REBUILD
     if not same:
-        raise Conflict(f"the volume is staged at {mount.target.parent} as {record.capability}, not as {wanted}")
+        was, asked = (", read-only" if one else "" for one in (record.attachment.read_only, reads_only))
+        raise Conflict(
+            f"the volume is staged at {mount.target.parent} as {record.capability}{was}, not as {wanted}{asked}"
+        )
     return StageStep.NOTHING if device else StageStep.REBUILD
 
 
@@ -95,7 +109,9 @@ class Staging:
             refuse_links(place.volume_path)
             record = stage_record.load(place)
             mount = self._staged.mount_at(place.volume_path)
-            todo = decide_stage(request.capability, record, mount, self._device_of(record, mount))
+            todo = decide_stage(
+                request.capability, record, mount, self._device_of(record, mount), read_only=request.read_only
+            )
             if todo is StageStep.NOTHING:
                 return
             volume = self._locator.locate(place.volume_id, request.credentials)
@@ -109,7 +125,7 @@ class Staging:
                 record = None
             formatting = record.formatting if record else ""
             planned = StageRecord(
-                _attachment(volume, request.capability),
+                _attachment(volume, request.capability, read_only=request.read_only),
                 attacher.name,
                 request.capability,
                 unmap_options=wish.unmap_options,
@@ -236,12 +252,12 @@ def volume_lock(volume_id: str) -> str:
     return f"volume {volume_id} on this node"
 
 
-def _attachment(volume: StagedVolume, capability: Capability) -> Attachment:
+def _attachment(volume: StagedVolume, capability: Capability, *, read_only: bool) -> Attachment:
     address = volume.address
     return Attachment(
         volume_id=volume.handle,
         pool=address.pool,
         rados_namespace=address.rados_namespace,
         image=address.image,
-        read_only=capability.mode.is_read_only,
+        read_only=read_only or capability.mode.is_read_only,
     )

@@ -19,7 +19,8 @@ from csi_driver.rpc import requests
 from csi_driver.rpc.fields import parse_credentials
 from csi_driver.rpc.gate import Gates
 from csi_driver.rpc.health import volume_health
-from csi_driver.rpc.listing import LISTING_CAPABILITIES, ListingCalls, OwnCredentials
+from csi_driver.rpc.listing import LISTING_CAPABILITIES, OwnCredentials
+from csi_driver.rpc.publication import PUBLICATION_CAPABILITIES, PublicationCalls
 from csi_driver.rpc.rendering import snapshot_answer, volume_answer
 
 _Rpc = pb.ControllerServiceCapability.RPC.Type
@@ -46,7 +47,7 @@ class Operations:
     health: VolumeHealth
 
 
-class ControllerService(ListingCalls):
+class ControllerService(PublicationCalls):
     """CSI Controller. `known` raises InvalidRequest, with the ids that are known, for a cluster that is not configured."""
 
     def __init__(
@@ -152,6 +153,6 @@ class ControllerService(ListingCalls):
         self, request: pb.ControllerGetCapabilitiesRequest, context: grpc.ServicerContext
     ) -> pb.ControllerGetCapabilitiesResponse:
         answer = pb.ControllerGetCapabilitiesResponse()
-        for one in (*CAPABILITIES, *(LISTING_CAPABILITIES if self._own else ())):
+        for one in (*CAPABILITIES, *((*LISTING_CAPABILITIES, *PUBLICATION_CAPABILITIES) if self._own else ())):
             answer.capabilities.add().rpc.type = one
         return answer

@@ -16,6 +16,7 @@ from csi_driver.model import Segments
 from csi_driver.operations.capacity import Capacity, PoolsOfClass
 from csi_driver.operations.health_listing import HealthListing
 from csi_driver.operations.listing import Listing, Position
+from csi_driver.operations.publication import VolumePublication
 from csi_driver.operations.topology import is_reachable
 from csi_driver.pb import csi_pb2 as pb
 from csi_driver.pb import csi_pb2_grpc
@@ -49,6 +50,7 @@ class OwnCredentials:
     listing: Listing
     capacity: Capacity
     health: HealthListing
+    publication: VolumePublication
     cluster_ids: Callable[[], Sequence[str]]
 
 

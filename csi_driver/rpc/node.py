@@ -31,11 +31,15 @@ CAPABILITIES = (
 
 @dataclass(frozen=True)
 class NodeInfo:
-    """This node as the orchestrator knows it. max_volumes 0: no limit; topology empty: none is configured."""
+    """This node as the orchestrator knows it. max_volumes 0: no limit; topology empty: none is configured.
+
+    await_known: waits, for a time, until the controller can know the node.
+    """
 
     node_id: str
     max_volumes: int = 0
     topology: Mapping[str, str] = field(default_factory=dict)
+    await_known: Callable[[], object] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -141,6 +145,7 @@ class NodeService(csi_pb2_grpc.NodeServicer):
         return answer
 
     def NodeGetInfo(self, request: pb.NodeGetInfoRequest, context: grpc.ServicerContext) -> pb.NodeGetInfoResponse:
+        self._info.await_known()
         answer = pb.NodeGetInfoResponse(node_id=self._info.node_id, max_volumes_per_node=self._info.max_volumes)
         if self._info.topology:
             answer.accessible_topology.segments.update(self._info.topology)

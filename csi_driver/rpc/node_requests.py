@@ -12,6 +12,7 @@ from csi_driver.errors import InvalidRequest, NotFound
 from csi_driver.model import Capability
 from csi_driver.operations.mounters import parse_mounter, parse_options
 from csi_driver.operations.node import GrowRequest
+from csi_driver.operations.publication import READ_ONLY_KEY
 from csi_driver.operations.stage_record import Publication, StagePlace
 from csi_driver.operations.staging import StageOptions, StageRequest
 from csi_driver.pb import csi_pb2 as pb
@@ -36,6 +37,7 @@ def stage(request: pb.NodeStageVolumeRequest) -> StageRequest:
         capability=capability,
         credentials=parse_credentials(request.secrets),
         options=_stage_options(check_map("volume_context", request.volume_context)),
+        read_only=_published_read_only(request),
     )
 
 
@@ -48,7 +50,8 @@ def publish(request: pb.NodePublishVolumeRequest) -> tuple[StagePlace, Publicati
     target = _path("target_path", request.target_path)
     capability = _capability(request)
     place = _place(request.volume_id, "staging_target_path", request.staging_target_path)
-    return place, Publication(target, capability, request.readonly or capability.mode.is_read_only)
+    read_only = request.readonly or capability.mode.is_read_only or _published_read_only(request)
+    return place, Publication(target, capability, read_only)
 
 
 def unpublish(request: pb.NodeUnpublishVolumeRequest) -> tuple[str, Path]:
@@ -77,6 +80,11 @@ def grow(request: pb.NodeExpandVolumeRequest) -> GrowRequest:
     if request.HasField("volume_capability"):
         is_block = parse_capability(request.volume_capability, "volume_capability").is_block
     return GrowRequest(volume_id, path, capacity, is_block)
+
+
+def _published_read_only(request: pb.NodeStageVolumeRequest | pb.NodePublishVolumeRequest) -> bool:
+    """As ControllerPublishVolume has said in its publish context; other keys there are another driver's."""
+    return check_map("publish_context", request.publish_context).get(READ_ONLY_KEY, "") == "true"
 
 
 def _capability(request: pb.NodeStageVolumeRequest | pb.NodePublishVolumeRequest) -> Capability:

@@ -3,6 +3,13 @@
 from csi_driver.ceph.api import Pool
 
 
+def test_the_pools_of_rbd_are_told_in_order(pool: Pool) -> None:
+    pools = pool.cluster.rbd_pools()
+    assert list(pools) == sorted(pools)
+    assert pool.pool_id in pools
+    assert set(pools) <= set(pool.cluster.pool_ids().values())
+
+
 def test_the_usage_of_every_pool_is_told(pool: Pool) -> None:
     """Without quotas, unless somebody sets them."""
     usage = pool.cluster.usage()

@@ -104,6 +104,10 @@ class Connection:
         self.begin("cluster.pool_ids")
         return {name: pool_id for pool_id, name in self.ceph.pools.items()}
 
+    def rbd_pools(self) -> tuple[int, ...]:
+        self.begin("cluster.rbd_pools")
+        return tuple(sorted(self.ceph.pools))
+
     def health(self) -> tuple[HealthCheck, ...]:
         self.begin("cluster.health")
         return ()

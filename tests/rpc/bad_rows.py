@@ -97,7 +97,7 @@ def _rows_of_field(rpc: str, field: FieldDescriptor) -> Iterator[Row]:
         big = put_key(name, "clusterID" if name == "parameters" else "big", "x" * 5000)
         yield Row(rpc, f"{name} too large", big, name)
     elif field.type == FieldDescriptor.TYPE_STRING:
-        size = 5000 if name.endswith("_path") else 129
+        size = 5000 if name.endswith("_path") else 257 if name == "node_id" else 129
         yield Row(rpc, f"{name} too long", put(name, "/" + "x" * (size - 1)), name)
         for character in ("\0", "\x07", "\x1b", "\x7f", "\x85"):
             yield Row(rpc, f"{name} with {ord(character):#04x}", put(name, f"/a{character}b"), name)
@@ -109,6 +109,7 @@ WITH_CAPABILITY = (
     "CreateVolume",
     "ControllerExpandVolume",
     "GetCapacity",
+    "ControllerPublishVolume",
     "NodeStageVolume",
     "NodePublishVolume",
     "NodeExpandVolume",
@@ -172,6 +173,8 @@ WITH_SECRETS = (
     "DeleteSnapshot",
     "ListSnapshots",
     "GetSnapshot",
+    "ControllerPublishVolume",
+    "ControllerUnpublishVolume",
     "NodeStageVolume",
 )
 OTHER_KEY = "AQBDsuVnAAAAABAAFr8L0C6wQxJ8w3Qe1vT9Ig=="  # well formed; no user of any cluster has it
@@ -255,6 +258,7 @@ ABSENT = (
     f"0001-0003-dev-ffffffffffffffff-{UUID}",
 )
 FINDS = (
+    "ControllerPublishVolume",
     "ControllerGetVolume",
     "ControllerExpandVolume",
     "ValidateVolumeCapabilities",
@@ -287,6 +291,12 @@ def rows_of_ids() -> Iterator[Row]:
         yield Row("CreateVolume", f"name taken, {what}", both(put("name", "real"), change), "real", (TAKEN,))
 
 
+def rows_of_publications() -> Iterator[Row]:
+    """Nodes that nobody knows."""
+    for node_id in ("none", "Node-1", "node-1 ", "ä", "x" * 256):
+        yield Row("ControllerPublishVolume", f"node {node_id[:9]}", put("node_id", node_id), "node", (MISSING,))
+
+
 def rows_of_listings() -> Iterator[Row]:
     """Pages that nobody can have, tokens that nobody gave, and room in pools that are not there."""
     for rpc in ("ListVolumes", "ListSnapshots", "ControllerListVolumeHealth"):
@@ -315,4 +325,5 @@ ROWS = [
     *rows_of_parameters(),
     *rows_of_ids(),
     *rows_of_listings(),
+    *rows_of_publications(),
 ]

@@ -31,6 +31,8 @@ CONTROLLER_RPCS = (
     "ListSnapshots",
     "GetSnapshot",
     "GetCapacity",
+    "ControllerPublishVolume",
+    "ControllerUnpublishVolume",
 )
 NODE_RPCS = (
     "NodeStageVolume",
@@ -66,6 +68,8 @@ REQUIRED = {
     "ListSnapshots": (),
     "GetSnapshot": ("snapshot_id",),
     "GetCapacity": (),
+    "ControllerPublishVolume": ("volume_id", "node_id", "volume_capability"),
+    "ControllerUnpublishVolume": ("volume_id",),
     "NodeStageVolume": ("volume_id", "staging_target_path", "volume_capability"),
     "NodeUnstageVolume": ("volume_id", "staging_target_path"),
     "NodePublishVolume": ("volume_id", "target_path", "volume_capability"),
@@ -78,8 +82,6 @@ REQUIRED = {
 
 # Fields that the driver has no use for in these RPCs: it does not look at them.
 UNUSED = {
-    ("NodeStageVolume", "publish_context"),
-    ("NodePublishVolume", "publish_context"),
     ("NodePublishVolume", "volume_context"),
     ("NodePublishVolume", "secrets"),
     ("NodeExpandVolume", "staging_target_path"),
@@ -127,6 +129,14 @@ class World:
             ),
             # A volume's handle: what would be deleted by mistake is there.
             "DeleteSnapshot": pb.DeleteSnapshotRequest(snapshot_id=volume_id, secrets=secrets),
+            "ControllerPublishVolume": pb.ControllerPublishVolumeRequest(
+                volume_id=volume_id,
+                node_id="node-1",
+                volume_capability=mounted(),
+                secrets=secrets,
+                volume_context=dict(self.volume.volume_context),
+            ),
+            "ControllerUnpublishVolume": pb.ControllerUnpublishVolumeRequest(volume_id=volume_id, secrets=secrets),
             "ListVolumes": pb.ListVolumesRequest(max_entries=2),
             "ControllerListVolumeHealth": pb.ControllerListVolumeHealthRequest(max_entries=2, secrets=secrets),
             "ControllerGetVolume": pb.ControllerGetVolumeRequest(volume_id=volume_id),

@@ -71,7 +71,8 @@ def carry_out(run: Run, ceph: DevCeph) -> Outcome:
     results.mkdir(parents=True)
     program, started = csi_sanity(), time.monotonic()
     paths = Path(tempfile.mkdtemp(prefix="csi-sanity-"))
-    with DriverProcess.start("--driver-name", DRIVER_NAME, clusters=ceph.config_json, node_id="sanity-node") as driver:
+    flags = ("--driver-name", DRIVER_NAME, "--topology", "--max-volumes-per-node", "3")
+    with DriverProcess.start(*flags, clusters=ceph.config_json, node_id="sanity-node") as driver:
         try:
             _call(program, _flags(run, ceph, driver.socket, paths, results), results / "output.txt")
             seconds = time.monotonic() - started

@@ -110,6 +110,10 @@ class Connection:
     def pool_ids(self) -> dict[str, int]:
         return {str(one["poolname"]): int(one["poolnum"]) for one in self._ask({"prefix": "osd lspools"})}
 
+    def rbd_pools(self) -> tuple[int, ...]:
+        ids = self.pool_ids()
+        return monitor.rbd_pools(self._ask({"prefix": "osd pool application get"}), ids)
+
     def health(self) -> tuple[HealthCheck, ...]:
         return monitor.health_checks(self._ask({"prefix": "health", "detail": "detail"}))
 

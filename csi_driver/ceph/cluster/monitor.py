@@ -48,6 +48,13 @@ def blocklisted(answer: object) -> frozenset[str]:
     return frozenset(str(entry["addr"]) for entry in entries)
 
 
+def rbd_pools(answer: Mapping[str, Mapping[str, Any]], ids: Mapping[str, int]) -> tuple[int, ...]:
+    """Of `osd pool application get`: the applications of each pool by name; a pool may have none."""
+    return tuple(
+        sorted(number for name, number in ids.items() if "rbd" in answer.get(name, {}) or not answer.get(name))
+    )
+
+
 def usage(answer: Mapping[str, Any]) -> dict[str, PoolUsage]:
     """Of `df detail`, by pool."""
     return {str(one["name"]): _usage(one["stats"]) for one in answer["pools"]}
