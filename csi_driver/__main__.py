@@ -5,7 +5,7 @@ from importlib import import_module
 
 import click
 
-COMMANDS = ("demo", "dev", "serve", "volume")
+COMMANDS = ("audit", "demo", "dev", "repair", "serve", "volume")
 
 
 class Commands(click.Group):

@@ -8,7 +8,7 @@ Errors of the whole seam, besides those named at each method:
 Strings are text. Values that a `Write` compares must be ASCII: the bindings find others different from themselves.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -92,6 +92,9 @@ class Objects(Protocol):
 
     def read_key(self, name: str, key: str) -> str | None:
         """One key; None when the object or the key does not exist."""
+
+    def names(self) -> Iterator[str]:
+        """The names of all objects there, those of images' data among them: in a large pool that takes minutes."""
 
     def list_page(self, name: str, *, prefix: str, after: str, limit: int) -> list[tuple[str, str]]:
         """Keys after `after`, in byte order. A short page is not the end, an empty one is. Missing object: empty."""
@@ -236,6 +239,9 @@ class Images(Protocol):
 
     def create(self, name: str, size_bytes: int, layout: ImageLayout) -> None:
         """Raises ImageExists; InvalidRequest when librbd refuses the layout."""
+
+    def list_names(self) -> dict[str, str]:
+        """The ids of all images by name, without opening them; of half-made ones too."""
 
     def find_id(self, name: str) -> str | None:
         """The image's internal id, without opening it."""

@@ -46,6 +46,7 @@ FEATURES = {
 }
 _SHOWN = {**FEATURES, "striping": rbd.RBD_FEATURE_STRIPINGV2, "data-pool": rbd.RBD_FEATURE_DATA_POOL}
 
+_PAGE = 1000
 _HEAD = 2**64 - 2  # CEPH_NOSNAP: the image itself, not one of its snaps
 _FORMAT_2_REFUSED = (
     "parameter cloneFormat is 2, and the cluster allows clones of format 1 alone: leave the parameter out or set it to 1, "
@@ -140,6 +141,15 @@ class RbdImages:
         if namespace:
             missing.append(f"rados namespace {namespace!r} of pool {self._place.pool!r} (`rbd namespace create`)")
         return f"cannot create an image: {' or '.join(missing) or 'part of the pool'} does not exist"
+
+    def list_names(self) -> dict[str, str]:
+        """From the object `rbd_directory`: keys `name_<name>`, values a length (u32) and the id (Ceph: cls_rbd)."""
+        names: dict[str, str] = {}
+        after = ""
+        while page := self._objects.list_page("rbd_directory", prefix="name_", after=after, limit=_PAGE):
+            names |= {key.removeprefix("name_"): value[4:] for key, value in page}
+            after = page[-1][0]
+        return names
 
     def find_id(self, name: str) -> str | None:
         """From the object `rbd_id.<name>`: a length (u32) and the id (Ceph: cls_rbd, get_id)."""

@@ -17,6 +17,7 @@ from csi_driver.journal.makers import Makers
 from csi_driver.journal.nodes import NodeRecord
 from csi_driver.locks import KeyedLocks
 from csi_driver.model import Credentials
+from csi_driver.operations.audit.auditor import Auditor
 from csi_driver.operations.capacity import Capacity
 from csi_driver.operations.creation import Behind, VolumeCreation
 from csi_driver.operations.deletion import VolumeDeletion
@@ -170,7 +171,9 @@ class Operator:
     def __init__(self, clusters_file: ClustersFile, instance: str) -> None:
         self._clusters_file = clusters_file
         self._clusters = RadosClusters(clusters_file.entries, Timeouts())
-        self.undeletion = VolumeUndeletion(Sites(self._clusters, Makers("operator", instance), instance))
+        sites = Sites(self._clusters, Makers("operator", instance), instance)
+        self.undeletion = VolumeUndeletion(sites)
+        self.auditor = Auditor(sites)
         self.close = self._clusters.close
 
     def cluster_ids(self) -> tuple[str, ...]:

@@ -31,7 +31,8 @@ class MisusedError(click.ClickException):
     exit_code = 2
 
 
-def _place(command: Callable[..., None]) -> Callable[..., None]:
+def place_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Where an operator's command works."""
     clusters = click.option(
         "--clusters", type=click.Path(path_type=Path), default=DEFAULT_CLUSTERS_FILE, show_default=True
     )
@@ -47,13 +48,13 @@ def volume() -> None:
 
 @volume.command()
 @click.argument("handle")
-@_place
+@place_options
 def undelete(handle: str, clusters: Path, instance: str) -> None:
     """Bring a deleted volume back under its old HANDLE; a command that was cut short is repeated."""
     parsed = Handle.parse(handle)
     if parsed is None:
         raise MisusedError(f"{handle!r} is not a volume's handle; `rbd-csi volume deleted` lists them")
-    with _operator(clusters, instance) as operator:
+    with operator_at(clusters, instance) as operator:
         if operator.credentials_of(parsed.cluster_id) is None:
             raise ConfigError(
                 f"clusters file {clusters} names no credentials for {parsed.cluster_id!r}, and this command has no others"
@@ -67,11 +68,11 @@ def undelete(handle: str, clusters: Path, instance: str) -> None:
 
 
 @volume.command()
-@_place
+@place_options
 def deleted(clusters: Path, instance: str) -> None:
     """List the volumes that can be brought back."""
     table = Table("handle", "name", "size", "until", box=None, pad_edge=False)
-    with _operator(clusters, instance) as operator:
+    with operator_at(clusters, instance) as operator:
         for cluster_id in operator.cluster_ids():
             if operator.credentials_of(cluster_id) is None:
                 click.echo(f"rbd-csi: {cluster_id}: left out, the clusters file names no credentials for it", err=True)
@@ -99,7 +100,8 @@ def _until(one: "DeletedVolume") -> str:
 
 
 @contextmanager
-def _operator(clusters: Path, instance: str) -> Iterator["Operator"]:
+def operator_at(clusters: Path, instance: str) -> Iterator["Operator"]:
+    """The driver's parts for an operator's command; what they raise as click's errors."""
     from csi_driver.cli.assembly import Operator  # noqa: PLC0415 - `--help` needs no Ceph
 
     try:

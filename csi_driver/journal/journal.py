@@ -210,6 +210,12 @@ class Journal(Generic[E]):
             except CompareFailed:
                 self._objects.apply(self._directory, Write(create=Create.ENSURE, put=note))
 
+    def note_deleted(self, entry: E) -> None:
+        """Put D alone: for an entry that no name leads to."""
+        with step("journal.note_deleted", entry.uuid):
+            note = {layout.deleted_key(entry.uuid): entry.image_id}
+            self._objects.apply(self._directory, Write(create=Create.ENSURE, put=note))
+
     def release_foreign_name(self, entry: E, image_pool_id: int) -> None:
         """Where K is not in the image's pool: call it on the journal of K's pool, when D is put."""
         with step("journal.release_foreign_name", entry.uuid):

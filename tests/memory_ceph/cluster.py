@@ -142,7 +142,7 @@ class MemoryPool:
         self.pool_id = pool_id
         self.namespace = cluster.entry.rados_namespace
         place = ceph.place(pool_id, self.namespace)
-        objects = MemoryObjects(cluster, place, cluster.address, ceph.now)
+        objects = MemoryObjects(cluster, place, cluster.address, ceph.now, ceph.images)
         self.objects: Objects = objects
         self.leases: Leases = objects
         self.images: Images = MemoryImages(cluster, ceph, place)

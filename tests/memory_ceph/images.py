@@ -81,6 +81,10 @@ class ImageCalls:
 
     # ── looking ──
 
+    @seam("images.list_names")
+    def list_names(self) -> dict[str, str]:
+        return dict(self.place.names)
+
     @seam("images.find_id")
     def find_id(self, name: str) -> str | None:
         return self.place.names.get(name)

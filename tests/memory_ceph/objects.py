@@ -1,10 +1,10 @@
 """Objects with keys, and leases."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from csi_driver.ceph.api import CompareFailed, Create, ObjectExists, ObjectMissing, Write
 from tests.memory_ceph.seam import Link, seam
-from tests.memory_ceph.state import Place
+from tests.memory_ceph.state import Images, Place
 
 _MOST = 1024
 """An OSD returns no more entries at once."""
@@ -13,9 +13,10 @@ _MOST = 1024
 class MemoryObjects:
     """`Objects` and `Leases` of one place."""
 
-    def __init__(self, link: Link, place: Place, address: str, now: Callable[[], float]) -> None:
+    def __init__(self, link: Link, place: Place, address: str, now: Callable[[], float], images: Images) -> None:
         self.link = link
         self._place = place
+        self._images = images
         self._address = address
         self._now = now
 
@@ -44,6 +45,11 @@ class MemoryObjects:
     @seam("objects.read_key")
     def read_key(self, name: str, key: str) -> str | None:
         return self._place.objects.get(name, {}).get(key)
+
+    def names(self) -> Iterator[str]:
+        self.link.begin("objects.names")
+        headers = [f"rbd_header.{one.image_id}" for one in self._images.by_id.values() if one.place is self._place]
+        yield from [*self._place.objects, *headers]
 
     @seam("objects.list_page")
     def list_page(self, name: str, *, prefix: str, after: str, limit: int) -> list[tuple[str, str]]:

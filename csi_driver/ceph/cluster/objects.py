@@ -151,6 +151,11 @@ class RadosObjects:
             finally:
                 self._ioctx.set_locator_key("")
 
+    def names(self) -> Iterator[str]:
+        with step("objects.names", self._ioctx.name), self._translate(f"list the objects of pool {self._ioctx.name}"):
+            for found in self._ioctx.list_objects():
+                yield found.key
+
     def list_page(self, name: str, *, prefix: str, after: str, limit: int) -> list[tuple[str, str]]:
         return self._page(name, prefix=prefix, after=after, limit=limit) or []
 

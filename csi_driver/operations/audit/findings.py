@@ -1,0 +1,116 @@
+"""What can be wrong with a pool, each kind with what made it and what a repair does."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from csi_driver.journal.layout import Kind
+
+
+class FindingClass(StrEnum):
+    """The values are the names on the command line."""
+
+    NAME_WITHOUT_ENTRY = "name-without-entry"
+    ENTRY_WITHOUT_NAME = "entry-without-name"
+    UNFINISHED_CREATE = "unfinished-create"
+    EMPTY_ENTRY = "empty-entry"
+    DELETED_WITHOUT_ENTRY = "deleted-without-entry"
+    TEMPORARY_SNAP = "temporary-snap"
+    WRONG_DEPTH = "wrong-depth"
+    CUT_OFF_PARENT = "cut-off-parent"
+    UNREADABLE_ENTRY = "unreadable-entry"
+    MISSING_IMAGE = "missing-image"
+    MISSING_SNAP = "missing-snap"
+    UNEXPLAINED_IMAGE = "unexplained-image"
+    UNEXPLAINED_SNAP = "unexplained-snap"
+    UNEXPLAINED_TRASH = "unexplained-trash"
+    TEMPORARY_IMAGE = "temporary-image"
+    NAMELESS_HEADER = "nameless-header"
+
+
+@dataclass(frozen=True)
+class About:
+    """cause: how it comes about · remedy: what a repair does; empty: nothing, a person is needed.
+
+    is_named_only: its data is explained by nothing, so that it is repaired only when it is named.
+    """
+
+    cause: str
+    remedy: str
+    is_named_only: bool = False
+
+
+ABOUT = {
+    FindingClass.NAME_WITHOUT_ENTRY: About(
+        "the name's key leads to no entry: a create of either driver was killed, or somebody removed the entry",
+        "the key is dropped, so that the name is free",
+    ),
+    FindingClass.ENTRY_WITHOUT_NAME: About(
+        "no key of the directory leads to the entry: the Go driver was killed in a create or a delete",
+        "the name's key is put if the name is free, else the entry is noted, so that it is found by its handle",
+    ),
+    FindingClass.UNFINISHED_CREATE: About(
+        "a create was begun, and nobody has repeated it for an hour",
+        "its maker is cut off, and what it made is removed",
+    ),
+    FindingClass.EMPTY_ENTRY: About(
+        "an entry of the Go driver for an image that was never made, or is gone, without a name",
+        "the entry is removed",
+    ),
+    FindingClass.DELETED_WITHOUT_ENTRY: About(
+        "a purge was cut short in its last step, and no process has looked at the pool since", "the note is dropped"
+    ),
+    FindingClass.TEMPORARY_SNAP: About(
+        "the snap that a volume was cloned from is still there, though the clone is complete or gone", "it is removed"
+    ),
+    FindingClass.WRONG_DEPTH: About(
+        "the image has more ancestors than its entry says: it was moved or cloned past the driver",
+        "the depth is counted and recorded",
+    ),
+    FindingClass.CUT_OFF_PARENT: About(
+        "a flatten past the driver was killed after its last write but one: the image has all its data and cannot be opened",
+        "the link to the parent that is gone is removed",
+    ),
+    FindingClass.UNREADABLE_ENTRY: About("the entry holds what no version of the driver writes", ""),
+    FindingClass.MISSING_IMAGE: About("a volume's image was removed past the driver: its data is lost", ""),
+    FindingClass.MISSING_SNAP: About(
+        "a snapshot's snap was removed past the driver: its data is lost", "the snapshot is deleted", is_named_only=True
+    ),
+    FindingClass.UNEXPLAINED_IMAGE: About(
+        "an image with a volume's name that no entry explains",
+        "it is moved to the trash and purged",
+        is_named_only=True,
+    ),
+    FindingClass.UNEXPLAINED_SNAP: About(
+        "a snap with a snapshot's name that no entry explains", "it is removed", is_named_only=True
+    ),
+    FindingClass.UNEXPLAINED_TRASH: About(
+        "an image with a volume's name in the trash, whose entry is gone", "it is purged", is_named_only=True
+    ),
+    FindingClass.TEMPORARY_IMAGE: About(
+        "the intermediate image of a clone of the Go driver, whose clone is gone or independent of it",
+        "it is moved to the trash and purged",
+        is_named_only=True,
+    ),
+    FindingClass.NAMELESS_HEADER: About(
+        "a removal of an image was killed: neither a name nor the trash leads to what is left of it", ""
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong. subject: what it is about, in words · key: what a repair needs to find it again.
+
+    kind: volumes or snapshots, where it is about an entry · name: by which `--name` means it.
+    """
+
+    what: FindingClass
+    name: str
+    subject: str
+    kind: Kind | None = None
+    uuid: str = ""
+    image_id: str = ""
+
+    @property
+    def about(self) -> About:
+        return ABOUT[self.what]
