@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from csi_driver.errors import InvalidRequest
+from csi_driver.mutable import FLATTEN, HARD_DEPTH, NOTHING_SET, SOFT_DEPTH, MutableParameters
+
 
 class AccessMode(StrEnum):
     """CSI access modes; the values are the names in csi.proto (VolumeCapability.AccessMode.Mode)."""
@@ -129,6 +132,14 @@ class FlattenPolicy:
     soft_depth: int = 4
     hard_depth: int = 8
 
+    def changed(self, mutable: MutableParameters) -> "FlattenPolicy":
+        """With what was set for one volume. Raises InvalidRequest when its depths contradict each other."""
+        hard = int(mutable.values.get(HARD_DEPTH, self.hard_depth))
+        soft = int(mutable.values.get(SOFT_DEPTH, min(self.soft_depth, hard)))
+        if soft > hard:
+            raise InvalidRequest(f"{SOFT_DEPTH} would be {soft}; allowed is at most {HARD_DEPTH}, which is {hard}")
+        return FlattenPolicy(FlattenMode(str(mutable.values.get(FLATTEN, self.mode))), soft, hard)
+
 
 Segments = Mapping[str, str]
 """Where a node is, or from where something can be reached: domains by key (CSI: Topology)."""
@@ -158,6 +169,7 @@ class VolumeSpec:
     size_bytes: 0 where a copy may have its source's size · retention_s: how long it can be brought back after its delete ·
     constrained_pools: one of them is for the image, and `pool` for its name alone; none: `pool` is for both ·
     reachable_from: the topologies asked for, the preferred first; none: no wish · topology: of the pool that was chosen
+    · flatten, retention_s: as the class has them; `mutable` wins over both
     """
 
     name: str
@@ -178,6 +190,7 @@ class VolumeSpec:
     constrained_pools: tuple[ConstrainedPool, ...] = ()
     reachable_from: tuple[Segments, ...] = ()
     topology: Segments = field(default_factory=dict)
+    mutable: MutableParameters = NOTHING_SET
 
 
 @dataclass(frozen=True)

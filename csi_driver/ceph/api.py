@@ -181,6 +181,16 @@ class CloneSource:
     format: CloneFormat = CloneFormat.ALLOWED
 
 
+@dataclass(frozen=True)
+class MetadataWrite:
+    """One write of an image's metadata: all of it, or nothing. mark: a number beside it, put in place of `over`; 0: none."""
+
+    put: Mapping[str, str] = field(default_factory=dict)
+    drop: Sequence[str] = ()
+    mark: int = 0
+    over: int = 0
+
+
 class Images(Protocol):
     """RBD images of one pool and namespace."""
 
@@ -267,8 +277,17 @@ class Images(Protocol):
     def remove(self, name: str) -> None:
         """For images never handed out. Raises ImageMissing, ImageBusy, ImageHasSnapshots."""
 
-    def set_metadata(self, image_id: str, metadata: Mapping[str, str]) -> None:
-        """Sets keys of the image's metadata without opening it. Raises ImageMissing."""
+    def write_metadata(self, image_id: str, write: MetadataWrite) -> None:
+        """Without opening the image. Raises ImageMissing, CompareFailed when another mark stands there."""
+
+    def read_mark(self, image_id: str) -> int:
+        """The mark of the last `write_metadata`; 0 without one. A clone does not inherit it."""
+
+    def announce(self, image_id: str) -> None:
+        """Have clients that have the image open for writing read its header, and so its settings, anew.
+
+        One that does not answer in time does so when it can.
+        """
 
     def get_metadata(self, name: str) -> dict[str, str]:
         """All keys of the image's metadata. Raises ImageMissing."""

@@ -8,7 +8,7 @@ a full pool not even theirs unless the object `rbd_trash` exists, which is there
 import errno
 import struct
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC
@@ -24,11 +24,13 @@ from csi_driver.ceph.api import (
     ImageInfo,
     ImageKept,
     ImageMissing,
+    MetadataWrite,
     ObjectMissing,
     Snap,
     SnapKind,
     TrashEntry,
     Watcher,
+    Write,
 )
 from csi_driver.ceph.clone_gate import CloneGate
 from csi_driver.ceph.open_images import OpenImages
@@ -54,6 +56,8 @@ _FORMAT_2_REFUSED = (
 )
 _MOST_FORMAT_1 = 1
 """Clones of format 1 that a connection makes at once: under 64 of them librbd has aborted (docs/decisions/0010)."""
+_METADATA = "metadata_"
+_MARK = "csi.mark"
 
 OpenedImages = OpenImages[rbd.Image]
 Translate = Callable[[str], AbstractContextManager[None]]
@@ -94,6 +98,15 @@ class PlainObjects(Protocol):
 
     def execute(self, name: str, cls: str, method: str, payload: bytes) -> None:
         """A class call that writes. Raises ObjectMissing; never makes the object."""
+
+    def apply(self, name: str, write: Write) -> None:
+        """As `Objects.apply`."""
+
+    def read_key(self, name: str, key: str) -> str | None:
+        """As `Objects.read_key`."""
+
+    def notify(self, name: str) -> None:
+        """An empty message to all who watch the object. Those that do not answer in time are not waited for."""
 
     def ensure(self, name: str) -> None:
         """Make an empty object unless it is there."""
@@ -361,14 +374,27 @@ class RbdImages:
         with self._doing("images.remove", name):
             self._rbd.remove(self._ioctx, name)
 
-    def set_metadata(self, image_id: str, metadata: Mapping[str, str]) -> None:
-        """One class call on the header, a tenth of an open (Ceph: cls_rbd, metadata_set: map of string to bytes)."""
-        payload = struct.pack("<I", len(metadata))
-        for text in (part for pair in metadata.items() for part in pair):
-            raw = text.encode()
-            payload += struct.pack("<I", len(raw)) + raw
-        with self._doing("images.set_metadata", image_id):
-            self._objects.execute(f"rbd_header.{image_id}", "rbd", "metadata_set", payload)
+    def write_metadata(self, image_id: str, write: MetadataWrite) -> None:
+        """On the header, where the metadata are keys (Ceph: cls_rbd), and the mark is a key that librbd does not know."""
+        put = {_METADATA + name: text for name, text in write.put.items()}
+        if write.mark:
+            put[_MARK] = str(write.mark)
+        change = Write(
+            compare={_MARK: str(write.over) if write.over else ""},
+            put=put,
+            drop=tuple(_METADATA + name for name in write.drop),
+        )
+        with self._doing("images.write_metadata", image_id):
+            self._objects.apply(f"rbd_header.{image_id}", change)
+
+    def read_mark(self, image_id: str) -> int:
+        with self._doing("images.read_mark", image_id):
+            return int(self._objects.read_key(f"rbd_header.{image_id}", _MARK) or "0")
+
+    def announce(self, image_id: str) -> None:
+        """An empty message is librbd's own for "the header has changed" (Ceph: librbd/ImageWatcher.cc)."""
+        with self._doing("images.announce", image_id):
+            self._objects.notify(f"rbd_header.{image_id}")
 
     def get_metadata(self, name: str) -> dict[str, str]:
         with self._doing("images.get_metadata", name), rbd.Image(self._ioctx, name, read_only=True) as image:

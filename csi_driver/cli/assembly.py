@@ -26,6 +26,7 @@ from csi_driver.operations.flattener import Flattener
 from csi_driver.operations.health_listing import HealthListing
 from csi_driver.operations.listing import Listing
 from csi_driver.operations.lookup import VolumeLookup
+from csi_driver.operations.modification import VolumeModification
 from csi_driver.operations.node import NodeOperations
 from csi_driver.operations.nodes import NodeRegistration, OwnPools, RegisteredNodes
 from csi_driver.operations.publication import VolumePublication
@@ -158,6 +159,7 @@ class Driver:
             creation=VolumeCreation(self._sites, self._locks, Behind(self._purger.look_at, self._flattener)),
             deletion=VolumeDeletion(self._sites, self._locks, self._purger.look_at),
             expansion=VolumeExpansion(self._sites, self._locks),
+            modification=VolumeModification(self._sites, self._locks, self._flattener),
             lookup=VolumeLookup(self._sites),
             snapshot_creation=SnapshotCreation(self._sites, self._locks, self._purger.look_at),
             snapshot_deletion=SnapshotDeletion(self._sites, self._locks, self._purger.look_at),

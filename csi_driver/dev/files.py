@@ -15,6 +15,15 @@ from csi_driver.dev.users import DATA_POOL, NAMESPACE
 
 _FEATURES = "layering,deep-flatten,exclusive-lock,object-map,fast-diff"
 
+# What ControllerModifyVolume takes; generous, so that nobody waits for it.
+_MUTABLE = {
+    "maxIops": "100000",
+    "burstIops": "200000",
+    "bpsPerGiB": "1000000000",
+    "flatten": "lazy",
+    "trashRetention": "0",
+}
+
 # The RPCs that csi-sanity sends secrets with, by whom they act as.
 _CONTROLLER_SECRETS = (
     "CreateVolumeSecret",
@@ -54,7 +63,7 @@ def write_all(ceph: DevCeph) -> None:
     _write_yaml(ceph.directory / "class-ns.yaml", second | features)
     _write_yaml(ceph.snapshotclass_yaml, {"clusterID": "dev"})
     _write_yaml(ceph.directory / "snapshotclass-ns.yaml", {"clusterID": "dev-ns"})
-    _write_yaml(ceph.mutable_yaml, {})
+    _write_yaml(ceph.mutable_yaml, _MUTABLE)
 
     _write_yaml(ceph.secrets_yaml, _secrets(ceph, "provisioner", "node"), mode=0o600)
     _write_yaml(ceph.directory / "secrets-ns.yaml", _secrets(ceph, "ns", "ns"), mode=0o600)

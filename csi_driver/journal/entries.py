@@ -8,6 +8,7 @@ from typing import Any, Self
 from csi_driver.journal import layout
 from csi_driver.journal.layout import SNAPSHOTS, VOLUMES, State
 from csi_driver.model import Segments
+from csi_driver.mutable import NOTHING_SET, MutableParameters
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Entry:
     depth: int | None = None
     publications: str = ""
     journal_pool_id: int | None = None
+    mutable: MutableParameters = NOTHING_SET
     is_unmade: bool = False
 
     @property
@@ -67,13 +69,15 @@ class VolumeEntry(Entry):
     def parse(cls, uuid: str, keys: Mapping[str, str]) -> Self:
         """Raises ValueError on a state or number that no version of the driver writes."""
         cloned_from = keys.get(layout.CLONED_FROM)
+        common = _common(uuid, keys, VOLUMES)
+        mutable: MutableParameters = common["mutable"]
         return cls(
-            **_common(uuid, keys, VOLUMES),
+            **common,
             image_name=keys.get(layout.IMAGE_NAME) or VOLUMES.image_prefix + uuid,
             request=json.loads(keys[layout.REQUEST]) if layout.REQUEST in keys else None,
             owner=keys.get(layout.OWNER, ""),
             cloned_from=ClonedFrom(**json.loads(cloned_from)) if cloned_from else None,
-            retention_s=int(keys.get(layout.RETENTION) or "0"),
+            retention_s=mutable.retention_s(int(keys.get(layout.RETENTION) or "0")),
             kept_until=float(keys.get(layout.KEPT_UNTIL) or "0"),
         )
 
@@ -93,6 +97,8 @@ class VolumeEntry(Entry):
             keys[layout.CLONED_FROM] = json.dumps(asdict(self.cloned_from))
         if self.retention_s:
             keys[layout.RETENTION] = str(self.retention_s)
+        if self.mutable.version:
+            keys[layout.MUTABLE] = str(self.mutable)
         return keys
 
 
@@ -153,5 +159,6 @@ def _common(uuid: str, keys: Mapping[str, str], kind: layout.Kind) -> dict[str, 
         "depth": int(keys[layout.DEPTH]) if layout.DEPTH in keys else None,
         "publications": keys.get(layout.PUBLICATIONS, ""),
         "journal_pool_id": int(journal_pool, 16) if journal_pool else None,
+        "mutable": MutableParameters.parse(keys.get(layout.MUTABLE, "")),
         "is_unmade": layout.UNMADE in keys,
     }

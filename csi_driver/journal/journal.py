@@ -14,6 +14,7 @@ from csi_driver.errors import Busy
 from csi_driver.journal import layout
 from csi_driver.journal.entries import Entry, SnapshotEntry, VolumeEntry
 from csi_driver.journal.layout import SNAPSHOTS, VOLUMES, Kind, State
+from csi_driver.mutable import MutableParameters
 from csi_driver.tracing import step
 
 E = TypeVar("E", bound=Entry)
@@ -169,11 +170,25 @@ class Journal(Generic[E]):
         with step("journal.record_depth", entry.uuid):
             self._change(entry, put=put, also={layout.DEPTH: before})
 
-    def record_size(self, entry: E, size_bytes: int) -> None:
-        """Raises Lost when another process has recorded one since, which may be larger."""
-        before = str(entry.size_bytes) if entry.size_bytes else ""
+    def record_size(self, entry: E, size_bytes: int) -> E:
+        """The entry afterwards. Raises Lost when another process has recorded one since, which may be larger."""
+        mutable = entry.mutable.renumbered() if entry.mutable.follows_size else entry.mutable
         with step("journal.record_size", entry.uuid):
-            self._change(entry, put={layout.SIZE: str(size_bytes)}, also={layout.SIZE: before})
+            return self._record_limited(replace(entry, size_bytes=size_bytes, mutable=mutable), before=entry)
+
+    def record_mutable(self, entry: E, mutable: MutableParameters) -> E:
+        """The entry afterwards. Raises Lost when they or the size, from which limits follow, were changed meanwhile."""
+        with step("journal.record_mutable", entry.uuid):
+            return self._record_limited(replace(entry, mutable=mutable), before=entry)
+
+    def _record_limited(self, entry: E, *, before: E) -> E:
+        """Size and mutable parameters, of which the image's settings are made."""
+        put = {layout.SIZE: str(entry.size_bytes)} if entry.size_bytes else {}
+        if entry.mutable.version:
+            put[layout.MUTABLE] = str(entry.mutable)
+        known = {layout.SIZE: str(before.size_bytes) if before.size_bytes else "", layout.MUTABLE: str(before.mutable)}
+        self._change(entry, put=put, also=known)
+        return entry
 
     def record_publications(self, entry: E, publications: str) -> E:
         """Over those that the entry was read with; the entry afterwards. Raises Lost when anybody changed them since."""

@@ -25,6 +25,8 @@ RETENTION = "retention"
 KEPT_UNTIL = "kept_until"
 """Set with `tombstone` or `trashed`, for a volume with a retention: nothing of it is shrunk or purged before, in seconds
 since the epoch. Empty again once it is brought back."""
+MUTABLE = "mutable"
+"""Of a volume: its mutable parameters and their number, as JSON; missing while none was ever set."""
 PUBLICATIONS = "publications"
 """The nodes that the volume is published to (publications.py); missing or empty: none."""
 DEPTH = "depth"

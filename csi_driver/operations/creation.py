@@ -13,7 +13,7 @@ from enum import Enum, auto
 
 import structlog
 
-from csi_driver.ceph.api import ImageExists, ImageMissing
+from csi_driver.ceph.api import ImageExists, ImageMissing, MetadataWrite
 from csi_driver.errors import (
     Busy,
     ClusterUnavailable,
@@ -31,7 +31,8 @@ from csi_driver.journal.entries import ClonedFrom, VolumeEntry
 from csi_driver.journal.journal import Lost, Reserved
 from csi_driver.journal.layout import State
 from csi_driver.locks import KeyedLocks
-from csi_driver.model import Credentials, Volume, VolumeSpec
+from csi_driver.model import Credentials, FlattenPolicy, Volume, VolumeSpec
+from csi_driver.mutable import MutableParameters
 from csi_driver.operations.agreement import agreed, difference
 from csi_driver.operations.deletion import (
     delete_entry,
@@ -44,6 +45,7 @@ from csi_driver.operations.deletion import (
 from csi_driver.operations.depth import Plan, depth_if_shallow, enqueue, plan, with_depth
 from csi_driver.operations.description import volume_context
 from csi_driver.operations.flattener import Flattener
+from csi_driver.operations.limits import first_settings
 from csi_driver.operations.naming import VolumeName
 from csi_driver.operations.origin import Origin, open_origin, source_lock
 from csi_driver.operations.site import PoolKey, Site, Sites
@@ -207,7 +209,7 @@ class _Creation:
             return
         with open_origin(self._site, self._spec.source) as origin:
             origin.size_for(self._spec)  # refused before anything is written
-            yield with_depth(self._site, origin, self._spec.source, self._spec.flatten)
+            yield with_depth(self._site, origin, self._spec.source, self._policy(self._spec.mutable))
 
     def _clear_begun(self, entry: VolumeEntry | None, reserved: Reserved | None) -> None:
         """What an earlier call began, and can no longer be finished."""
@@ -237,7 +239,8 @@ class _Creation:
             request=agreed(spec),
             size_bytes=origin.size_for(spec) if origin else spec.size_bytes,
             owner=spec.owner,
-            retention_s=spec.retention_s,
+            retention_s=spec.mutable.retention_s(spec.retention_s),
+            mutable=spec.mutable,
             depth=origin.depth_of_copy if origin else 0,
             cloned_from=origin.cloned_from(new_uuid) if origin else None,
             journal_pool_id=self._name.journal_pool_id,
@@ -256,6 +259,9 @@ class _Creation:
     def _take_over(self, entry: VolumeEntry, origin: Origin | None) -> Volume:
         self._site.fence(entry)
         taken = self._journal.take_over(entry, self._site.cluster.address)
+        if taken.mutable.values != self._spec.mutable.values:  # not part of what was agreed on: the newer wish it is
+            wanted = replace(self._spec.mutable, version=taken.mutable.version + 1)
+            taken = self._journal.record_mutable(taken, wanted)
         remove_unmade(self._site, taken)
         return self._make(taken, origin)
 
@@ -271,32 +277,41 @@ class _Creation:
             image_id = images.find_id(entry.image_name)
             if image_id is None:
                 raise ClusterUnavailable(f"image {entry.image_name} has no id right after it was made; repeat the call")
-            if self._spec.metadata:
-                images.set_metadata(image_id, self._spec.metadata)
+            self._set_metadata(image_id, entry, size_bytes)
             depth = origin.depth_of_copy if origin else 0
             made = {layout.IMAGE_ID: image_id, layout.SIZE: str(size_bytes), layout.DEPTH: str(depth)}
             done = replace(entry, image_id=image_id, size_bytes=size_bytes, depth=depth)
-            if plan(self._spec.flatten, depth) is Plan.WAIT:
+            if plan(self._policy(entry.mutable), depth) is Plan.WAIT:
                 return self._await_flatten(self._journal.await_flatten(done, made))
             self._journal.complete(entry, made)
         return self._handed_out(done)
 
+    def _set_metadata(self, image_id: str, entry: VolumeEntry, size_bytes: int) -> None:
+        """Whose volume it is, and its limits: before anybody has it open."""
+        settings = first_settings(entry.mutable, size_bytes, is_copy=entry.cloned_from is not None)
+        write = replace(settings, put={**self._spec.metadata, **settings.put})
+        if write != MetadataWrite():
+            self._site.pool.images.write_metadata(image_id, write)
+
+    def _policy(self, mutable: MutableParameters) -> FlattenPolicy:
+        return self._spec.flatten.changed(mutable)
+
     def _await_flatten(self, entry: VolumeEntry) -> Volume:
         """The volume, if others have shortened its chain meanwhile. Raises StillWorking."""
-        depth = depth_if_shallow(self._site, entry, self._spec.flatten)
+        depth = depth_if_shallow(self._site, entry, self._policy(entry.mutable))
         if depth is not None:
             self._journal.record_depth(entry, depth)
             return self._volume(entry)
         self._have_flattened(entry, is_awaited=True)
         raise StillWorking(
             f"volume name {entry.request_name!r}: its image {entry.image_name} would have {entry.depth} ancestors and "
-            f"hardCloneDepth is {self._spec.flatten.hard_depth}, so that it is flattened before it is handed out: "
+            f"hardCloneDepth is {self._policy(entry.mutable).hard_depth}, so that it is flattened before it is handed out: "
             f"{self._behind.flattener.describe(entry.image_id)}; repeat the call"
         )
 
     def _handed_out(self, entry: VolumeEntry) -> Volume:
         """Queued after the entry is complete; a crash in between is mended by the repeated call."""
-        if plan(self._spec.flatten, entry.depth or 0) is Plan.QUEUE:
+        if plan(self._policy(entry.mutable), entry.depth or 0) is Plan.QUEUE:
             self._have_flattened(entry, is_awaited=False)
         return self._volume(entry)
 

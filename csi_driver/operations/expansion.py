@@ -1,6 +1,6 @@
 """ControllerExpandVolume: the image grows, online or not; the node grows the file system.
 
-Image first, then the recorded size: a crash in between is mended by the repeated call.
+Image first, then the recorded size, then limits that follow it: a crash in between is mended by the repeated call.
 """
 
 from csi_driver.ceph.api import ImageMissing
@@ -8,6 +8,7 @@ from csi_driver.errors import OutOfRange
 from csi_driver.journal.entries import VolumeEntry
 from csi_driver.locks import KeyedLocks
 from csi_driver.model import CapacityRange, Credentials
+from csi_driver.operations import limits
 from csi_driver.operations.site import Site, Sites, load_usable, parse_handle, unopened, volume_lock
 
 
@@ -44,5 +45,7 @@ def _grow(site: Site, entry: VolumeEntry, capacity: CapacityRange, size_bytes: i
             f"above the limit of {capacity.limit_bytes}"
         )
     if present != entry.size_bytes:
-        site.journal.record_size(entry, present)
+        entry = site.journal.record_size(entry, present)
+    if entry.mutable.follows_size:
+        limits.settle(site, entry)
     return present

@@ -11,6 +11,7 @@ from csi_driver.operations.creation import VolumeCreation
 from csi_driver.operations.deletion import VolumeDeletion
 from csi_driver.operations.expansion import VolumeExpansion
 from csi_driver.operations.lookup import VolumeLookup
+from csi_driver.operations.modification import VolumeModification
 from csi_driver.operations.snapshot_deletion import SnapshotDeletion
 from csi_driver.operations.snapshots import SnapshotCreation
 from csi_driver.operations.volume_health import VolumeHealth
@@ -30,6 +31,7 @@ CAPABILITIES = (
     _Rpc.CREATE_DELETE_SNAPSHOT,
     _Rpc.CLONE_VOLUME,
     _Rpc.EXPAND_VOLUME,
+    _Rpc.MODIFY_VOLUME,
     _Rpc.SINGLE_NODE_MULTI_WRITER,
 )
 
@@ -41,6 +43,7 @@ class Operations:
     creation: VolumeCreation
     deletion: VolumeDeletion
     expansion: VolumeExpansion
+    modification: VolumeModification
     lookup: VolumeLookup
     snapshot_creation: SnapshotCreation
     snapshot_deletion: SnapshotDeletion
@@ -103,6 +106,16 @@ class ControllerService(PublicationCalls):
         # An attacher in user space has to be told of the new size, for block volumes too.
         return pb.ControllerExpandVolumeResponse(capacity_bytes=size_bytes, node_expansion_required=True)
 
+    def ControllerModifyVolume(
+        self, request: pb.ControllerModifyVolumeRequest, context: grpc.ServicerContext
+    ) -> pb.ControllerModifyVolumeResponse:
+        asked = requests.modify_volume(request)
+        self._gates.run(
+            self._gate_of_existing(asked.volume_id),
+            lambda: self._operations.modification.modify(asked.volume_id, asked.change, asked.credentials),
+        )
+        return pb.ControllerModifyVolumeResponse()
+
     def ValidateVolumeCapabilities(
         self, request: pb.ValidateVolumeCapabilitiesRequest, context: grpc.ServicerContext
     ) -> pb.ValidateVolumeCapabilitiesResponse:
@@ -117,6 +130,7 @@ class ControllerService(PublicationCalls):
             volume_context=request.volume_context,
             volume_capabilities=request.volume_capabilities,
             parameters=request.parameters,
+            mutable_parameters=request.mutable_parameters,
         )
         return pb.ValidateVolumeCapabilitiesResponse(confirmed=confirmed)
 

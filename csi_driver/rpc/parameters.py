@@ -37,7 +37,7 @@ IMAGE_KEYS = (
     "volumeNamePrefix",
 )
 COPY_KEYS = ("flatten", "softCloneDepth", "hardCloneDepth", "cloneFormat")
-_MOST_DEPTH = 16
+MOST_DEPTH = 16
 """The kernel client maps no image with more ancestors."""
 TRASH_KEYS = ("trashRetention",)
 _DURATION = re.compile(r"([0-9]{1,9})([smhd])")
@@ -81,7 +81,7 @@ def parse_class(given: Mapping[str, str], topology_of: str = "") -> ClassParamet
         image_prefix=_prefix("volumeNamePrefix", given.get("volumeNamePrefix", "csi-vol-")),
         flatten=_flatten(given),
         clone_format=_clone_format(given),
-        retention_s=_duration(given, "trashRetention"),
+        retention_s=parse_duration("parameter trashRetention", given.get("trashRetention") or "0"),
         constrained_pools=parse_constrained_pools(given.get("topologyConstrainedPools", ""), topology_of),
         context=_context(given),
         metadata={key: given[key] for key in KUBERNETES_METADATA if given.get(key)},
@@ -172,21 +172,20 @@ def _depth(given: Mapping[str, str], key: str, default: int) -> int:
     if not given.get(key):
         return default
     depth = _number(given, key)
-    if not 1 <= depth <= _MOST_DEPTH:
-        raise InvalidRequest(f"parameter {key} is {given[key]!r}; allowed are whole numbers from 1 to {_MOST_DEPTH}")
+    if not 1 <= depth <= MOST_DEPTH:
+        raise InvalidRequest(f"parameter {key} is {given[key]!r}; allowed are whole numbers from 1 to {MOST_DEPTH}")
     return depth
 
 
-def _duration(given: Mapping[str, str], key: str) -> int:
+def parse_duration(field: str, text: str) -> int:
     """Seconds; 0 for none."""
-    text = given.get(key) or "0"
     if text == "0":
         return 0
     form = _DURATION.fullmatch(text)
     seconds = int(form[1]) * _UNIT_S[form[2]] if form else -1
     if not 0 <= seconds <= _MOST_DAYS * _UNIT_S["d"]:
         raise InvalidRequest(
-            f"parameter {key} is {text!r}; allowed are 0 and a whole number with s, m, h or d, "
+            f"{field} is {text!r}; allowed are 0 and a whole number with s, m, h or d, "
             f"as 90s, 30m, 24h or 7d, up to {_MOST_DAYS}d"
         )
     return seconds

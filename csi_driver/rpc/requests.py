@@ -1,9 +1,12 @@
 """From CSI requests to values: all validation of the controller's requests, before any lock or I/O."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from csi_driver.errors import InvalidRequest
 from csi_driver.model import Capability, CapacityRange, Credentials, SnapshotSpec, SourceKind, VolumeSource, VolumeSpec
+from csi_driver.mutable import NOTHING_SET, MutableParameters, Value
+from csi_driver.operations.limits import refuse_unenforced
 from csi_driver.pb import csi_pb2 as pb
 from csi_driver.rpc.fields import (
     check_map,
@@ -13,7 +16,8 @@ from csi_driver.rpc.fields import (
     required,
     required_name,
 )
-from csi_driver.rpc.parameters import parse_class, parse_snapshot_class
+from csi_driver.rpc.mutable_parameters import parse_mutable
+from csi_driver.rpc.parameters import ClassParameters, parse_class, parse_snapshot_class
 from csi_driver.rpc.sizes import check_range, choose_size
 from csi_driver.rpc.topology import parse_requirement
 
@@ -28,15 +32,29 @@ class Expansion:
     credentials: Credentials | None
 
 
+@dataclass(frozen=True)
+class Modification:
+    """A ControllerModifyVolume, parsed."""
+
+    volume_id: str
+    change: Mapping[str, Value]
+    credentials: Credentials | None
+
+
+def modify_volume(request: pb.ControllerModifyVolumeRequest) -> Modification:
+    identifier = required("volume_id", request.volume_id)
+    if not request.mutable_parameters:
+        raise InvalidRequest("mutable_parameters is missing; at least one key is required")
+    return Modification(identifier, parse_mutable(request.mutable_parameters), parse_credentials(request.secrets))
+
+
 def create_volume(request: pb.CreateVolumeRequest, topology_of: str = "") -> VolumeSpec:
     """topology_of: the driver's name, where topology is offered; elsewhere nothing is asked of it (CSI: CreateVolume)."""
     name = required_name("name", request.name)
     capabilities = parse_capabilities(request.volume_capabilities)
     capacity = check_range(request.capacity_range.required_bytes, request.capacity_range.limit_bytes)
     parameters = parse_class(check_map("parameters", request.parameters), topology_of)
-    if request.mutable_parameters:
-        keys = ", ".join(sorted(request.mutable_parameters))
-        raise InvalidRequest(f"mutable_parameters: {keys} not supported; this driver has none")
+    mutable = _first_mutable(request, parameters)
     source = _content_source(request)
     # A copy without a wish has its source's size.
     is_sized = bool(capacity.required_bytes or source is None)
@@ -58,7 +76,16 @@ def create_volume(request: pb.CreateVolumeRequest, topology_of: str = "") -> Vol
         retention_s=parameters.retention_s,
         constrained_pools=parameters.constrained_pools,
         reachable_from=parse_requirement(request.accessibility_requirements) if topology_of else (),
+        mutable=mutable,
     )
+
+
+def _first_mutable(request: pb.CreateVolumeRequest, parameters: ClassParameters) -> MutableParameters:
+    mutable = NOTHING_SET.changed(parse_mutable(request.mutable_parameters))
+    mutable.check_limits()
+    parameters.flatten.changed(mutable)
+    refuse_unenforced(mutable, parameters.context.get("mounter", ""))
+    return mutable
 
 
 def _content_source(request: pb.CreateVolumeRequest) -> VolumeSource | None:
@@ -110,11 +137,13 @@ def expand_volume(request: pb.ControllerExpandVolumeRequest) -> Expansion:
 
 def capabilities_to_confirm(request: pb.ValidateVolumeCapabilitiesRequest) -> tuple[tuple[Capability, ...], str]:
     """The capabilities, and why they are not supported (empty: they are). Raises InvalidRequest when there are none."""
-    for field in ("volume_context", "parameters", "mutable_parameters"):
+    for field in ("volume_context", "parameters"):
         check_map(field, getattr(request, field))
     if not request.volume_capabilities:
         raise InvalidRequest("volume_capabilities is missing; at least one is required")
+    check_map("mutable_parameters", request.mutable_parameters)
     try:
+        parse_mutable(request.mutable_parameters)
         return parse_capabilities(request.volume_capabilities), ""
     except InvalidRequest as unsupported:
         return (), str(unsupported)

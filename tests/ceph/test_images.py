@@ -4,7 +4,17 @@ from collections.abc import Callable
 
 import pytest
 
-from csi_driver.ceph.api import ImageExists, ImageHasSnapshots, ImageInfo, ImageMissing, Images, Pool
+from csi_driver.ceph.api import (
+    CloneSource,
+    CompareFailed,
+    ImageExists,
+    ImageHasSnapshots,
+    ImageInfo,
+    ImageMissing,
+    Images,
+    MetadataWrite,
+    Pool,
+)
 from csi_driver.errors import InvalidRequest
 from csi_driver.model import ImageLayout
 from tests.ceph.conftest import SNAP
@@ -103,13 +113,14 @@ NO_ID = "0123456789ab"
         lambda images, name: images.move_to_trash(name),
         lambda images, _: images.purge(NO_ID),
         lambda images, name: images.restore_from_trash(NO_ID, name),
-        lambda images, _: images.set_metadata(NO_ID, {"a": "1"}),
+        lambda images, _: images.write_metadata(NO_ID, MetadataWrite({"a": "1"})),
+        lambda images, _: images.announce(NO_ID),
         lambda images, _: images.cut(NO_ID, SNAP, most=9),
         lambda images, _: images.remove_snap(NO_ID, SNAP),
     ],
     ids=[
         *("inspect", "get_metadata", "grow", "shrink", "get_snap", "remove", "move_to_trash"),
-        *("purge", "restore_from_trash", "set_metadata", "cut", "remove_snap"),
+        *("purge", "restore_from_trash", "write_metadata", "announce", "cut", "remove_snap"),
     ],
 )
 def test_an_image_that_is_not_there_is_missing_to_every_call(
@@ -161,13 +172,38 @@ def test_the_size_of_an_image_is_told_without_opening_it(images: Images, made: s
 
 def test_metadata_is_merged_key_by_key(images: Images, made: str) -> None:
     image_id = id_of(images, made)
-    images.set_metadata(image_id, {"csi.storage.k8s.io/pvc/name": "größe–", "a": "1"})
-    images.set_metadata(image_id, {"a": "2", "long": "x" * 4000})
+    images.write_metadata(image_id, MetadataWrite({"csi.storage.k8s.io/pvc/name": "größe–", "a": "1", "b": "1"}))
+    images.write_metadata(image_id, MetadataWrite({"a": "2", "long": "x" * 4000}, drop=("b", "never there")))
     assert images.get_metadata(made) == {
         "csi.storage.k8s.io/pvc/name": "größe–",
         "a": "2",
         "long": "x" * 4000,
     }
+
+
+def test_a_write_over_another_mark_changes_nothing(images: Images, made: str) -> None:
+    image_id = id_of(images, made)
+    assert images.read_mark(image_id) == 0
+    images.write_metadata(image_id, MetadataWrite({"a": "1", "b": "1"}, mark=3))
+    for over in (0, 2):
+        with pytest.raises(CompareFailed):
+            images.write_metadata(image_id, MetadataWrite({"a": "late"}, drop=("b",), mark=4, over=over))
+    assert (images.read_mark(image_id), images.get_metadata(made)) == (3, {"a": "1", "b": "1"})
+    images.write_metadata(image_id, MetadataWrite({"a": "4"}, drop=("b",), mark=4, over=3))
+    assert (images.read_mark(image_id), images.get_metadata(made)) == (4, {"a": "4"})
+
+
+def test_a_clone_inherits_metadata_and_no_mark(pool: Pool, made: str) -> None:
+    images, image_id = pool.images, id_of(pool.images, made)
+    images.write_metadata(image_id, MetadataWrite({"conf_rbd_qos_iops_limit": "9"}, mark=3))
+    images.cut(image_id, SNAP, most=1)
+    images.clone(CloneSource(pool, made, SNAP), f"{made}-clone", PLAIN)
+    assert images.get_metadata(f"{made}-clone") == {"conf_rbd_qos_iops_limit": "9"}
+    assert images.read_mark(id_of(images, f"{made}-clone")) == 0
+
+
+def test_an_image_that_nobody_has_open_is_announced_to_nobody(images: Images, made: str) -> None:
+    images.announce(id_of(images, made))
 
 
 @pytest.mark.parametrize("how", ["removed", "purged"])
@@ -180,7 +216,7 @@ def test_metadata_of_an_image_that_is_gone_leaves_no_header_behind(pool: Pool, m
         pool.images.move_to_trash(made)
         pool.images.purge(image_id)
     with pytest.raises(ImageMissing):
-        pool.images.set_metadata(image_id, {"a": "1"})
+        pool.images.write_metadata(image_id, MetadataWrite({"a": "1"}))
     assert pool.objects.read(f"rbd_header.{image_id}") is None
 
 

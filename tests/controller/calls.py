@@ -30,6 +30,7 @@ class Calls:
         limit_bytes: int = 0,
         capability: pb.VolumeCapability | None = None,
         parameters: Mapping[str, str] = MappingProxyType({}),
+        mutable: Mapping[str, str] = MappingProxyType({}),
         source: pb.Volume | pb.Snapshot | None = None,
     ) -> pb.Volume:
         """A new volume, empty or a copy of `source`. Raises grpc.RpcError."""
@@ -38,6 +39,7 @@ class Calls:
             capacity_range=pb.CapacityRange(required_bytes=size_bytes, limit_bytes=limit_bytes),
             volume_capabilities=[capability or mounted()],
             parameters={**self.parameters, **parameters},
+            mutable_parameters=mutable,
             secrets=self.secrets,
         )
         if isinstance(source, pb.Snapshot):
@@ -108,6 +110,20 @@ class Calls:
 
     def delete_snapshot_until_done(self, snapshot_id: str) -> None:
         while answer := self.delete_snapshot(snapshot_id):
+            assert answer.code in UNFINISHED, answer
+
+    def modify(self, volume_id: str, **mutable: str) -> Refusal | None:
+        request = pb.ControllerModifyVolumeRequest(
+            volume_id=volume_id, mutable_parameters=mutable, secrets=self.secrets
+        )
+        try:
+            self.driver.controller.ControllerModifyVolume(request, timeout=120)
+        except grpc.RpcError as error:
+            return refusal_of(error)
+        return None
+
+    def modify_until_done(self, volume_id: str, **mutable: str) -> None:
+        while answer := self.modify(volume_id, **mutable):
             assert answer.code in UNFINISHED, answer
 
     def expand(self, volume_id: str, size_bytes: int, limit_bytes: int = 0) -> int | Refusal:

@@ -28,7 +28,7 @@ CREATE_POINTS = {
     "journal.begin:after": "K O – making",
     "images.create:before": "K O – making",
     "images.create:after": "K O I making",
-    "images.set_metadata:after": "K O I making",
+    "images.write_metadata:after": "K O I making",
     "journal.complete:before": "K O I making",
     "journal.complete:after": "K O I complete",
 }

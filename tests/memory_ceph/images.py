@@ -1,17 +1,19 @@
 """Images, their metadata and the trash. What librbd writes in several steps has its points between them."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from csi_driver.ceph.api import (
+    CompareFailed,
     ImageBusy,
     ImageExists,
     ImageHasSnapshots,
     ImageInfo,
     ImageKept,
     ImageMissing,
+    MetadataWrite,
     Snap,
     TrashEntry,
     Watcher,
@@ -174,11 +176,29 @@ class ImageCalls:
             image.overlap_bytes = min(image.overlap_bytes, 1)
             image.data = {number: value for number, value in image.data.items() if number * BLOCK < 1}
 
-    @seam("images.set_metadata")
-    def set_metadata(self, image_id: str, metadata: Mapping[str, str]) -> None:
-        if image_id not in self.ceph.images.by_id:
+    @seam("images.write_metadata")
+    def write_metadata(self, image_id: str, write: MetadataWrite) -> None:
+        image = self._headed(image_id)
+        if image.mark != write.over:
+            raise CompareFailed(image_id)
+        image.mark = write.mark or image.mark
+        merged = {**image.metadata, **write.put}
+        image.metadata = {name: text for name, text in merged.items() if name not in write.drop}
+
+    @seam("images.read_mark")
+    def read_mark(self, image_id: str) -> int:
+        image = self.ceph.images.by_id.get(image_id)
+        return image.mark if image else 0
+
+    @seam("images.announce")
+    def announce(self, image_id: str) -> None:
+        self._headed(image_id)
+
+    def _headed(self, image_id: str) -> StoredImage:
+        image = self.ceph.images.by_id.get(image_id)
+        if image is None:
             raise ImageMissing(image_id)
-        self.ceph.images.by_id[image_id].metadata.update(metadata)
+        return image
 
     # ── removing ──
 

@@ -117,6 +117,7 @@ class MemoryImages(ImageCalls):
             self.link.reach("images.clone:zeros")
             clone.parent = ParentSnap(image.place.pool_id, image.place.namespace, image.image_id, snap.snap_id)
             clone.overlap_bytes = snap.size_bytes
+            clone.metadata = dict(image.metadata)
             self.link.reach("images.clone:unlisted")
             clone.clone_format = 2 if is_format_2 else 1
             snap.children[image_id] = clone.clone_format

@@ -62,6 +62,7 @@ class StoredImage:
     clone_format: int = 2
     snaps: dict[int, StoredSnap] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
+    mark: int = 0
     watches: dict[str, float] = field(default_factory=dict)
     """The second at which the watch of each address ends: without end while its client lives."""
 

@@ -168,6 +168,7 @@ WITH_SECRETS = (
     "CreateVolume",
     "DeleteVolume",
     "ControllerExpandVolume",
+    "ControllerModifyVolume",
     "ValidateVolumeCapabilities",
     "CreateSnapshot",
     "DeleteSnapshot",
@@ -208,6 +209,13 @@ BAD_VALUES = {
     "mounter": ("floppy", "RBD"),
     "tryOtherMounters": ("maybe", "1"),
 }
+BAD_MUTABLE = (
+    *((key, "9") for key in ("iops", "BaseIops", "clusterID", "XXX_FakeKey", "", "mounter")),
+    *(("baseIops", value) for value in ("", "-1", "1.5", "1k", "many", "1000000000001", "9" * 30, " 9")),
+    *(("burstIops", "9"), ("baseVolSizeBytes", "1073741824")),
+    *(("flatten", "sometimes"), ("flatten", ""), ("softCloneDepth", "0"), ("softCloneDepth", "9")),
+    *(("hardCloneDepth", "17"), ("trashRetention", "1w"), ("trashRetention", "366d"), ("trashRetention", "")),
+)
 UNKNOWN_KEYS = ("Pool", "POOL", "clusterid", "userKey", "fsType", "pool ", "csi.storage.k8s.io", "encrypted", "")
 
 
@@ -220,7 +228,11 @@ def rows_of_parameters() -> Iterator[Row]:
             yield Row("CreateVolume", f"{key} {value[:12]!r}", put_key("parameters", key, value), key)
     for key in UNKNOWN_KEYS:
         yield Row("CreateVolume", f"unknown key {key!r}", put_key("parameters", key, "x"), key or "parameter")
-    yield Row("CreateVolume", "mutable key", put_key("mutable_parameters", "iops", "9"), "iops")
+    for rpc in ("CreateVolume", "ControllerModifyVolume"):
+        for key, value in BAD_MUTABLE:
+            yield Row(rpc, f"mutable {key} {value!r}", put_key("mutable_parameters", key, value), key or "mutable")
+    held = both(put_key("parameters", "mounter", "rbd"), put_key("mutable_parameters", "maxIops", "9"))
+    yield Row("CreateVolume", "limits that nobody holds", held, "mounter")
     for key, value in (("clusterID", "nowhere"), ("snapshotNamePrefix", "a/b"), ("flatten", "x"), ("", "x")):
         yield Row("CreateSnapshot", f"{key} {value!r}", put_key("parameters", key, value), key or "parameter")
     yield Row("CreateSnapshot", "source absent", put("source_volume_id", "fake"), "volume", (MISSING,))
@@ -261,6 +273,7 @@ FINDS = (
     "ControllerPublishVolume",
     "ControllerGetVolume",
     "ControllerExpandVolume",
+    "ControllerModifyVolume",
     "ValidateVolumeCapabilities",
     "NodeStageVolume",
     "NodePublishVolume",

@@ -21,6 +21,7 @@ CONTROLLER_RPCS = (
     "CreateVolume",
     "DeleteVolume",
     "ControllerExpandVolume",
+    "ControllerModifyVolume",
     "ValidateVolumeCapabilities",
     "CreateSnapshot",
     "DeleteSnapshot",
@@ -59,6 +60,7 @@ REQUIRED = {
     "CreateVolume": ("name", "volume_capabilities"),
     "DeleteVolume": ("volume_id",),
     "ControllerExpandVolume": ("volume_id", "capacity_range"),
+    "ControllerModifyVolume": ("volume_id", "mutable_parameters"),
     "ValidateVolumeCapabilities": ("volume_id", "volume_capabilities"),
     "CreateSnapshot": ("source_volume_id", "name"),
     "DeleteSnapshot": ("snapshot_id",),
@@ -123,6 +125,9 @@ class World:
                 capacity_range=pb.CapacityRange(required_bytes=2 * GIB),
                 secrets=secrets,
                 volume_capability=mounted(),
+            ),
+            "ControllerModifyVolume": pb.ControllerModifyVolumeRequest(
+                volume_id=volume_id, mutable_parameters={"maxIops": "5000"}, secrets=secrets
             ),
             "CreateSnapshot": pb.CreateSnapshotRequest(
                 name="bad", source_volume_id=volume_id, secrets=secrets, parameters={"clusterID": "dev"}

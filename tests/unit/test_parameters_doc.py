@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from csi_driver import mutable
 from csi_driver.errors import InvalidRequest
 from csi_driver.host import filesystems
 from csi_driver.model import CloneFormat, FlattenMode, FlattenPolicy
-from csi_driver.rpc import parameters
+from csi_driver.rpc import mutable_parameters, parameters
+from csi_driver.rpc.mutable_parameters import parse_mutable
 from csi_driver.rpc.parameters import ClassParameters, parse_class
 
 _PAGE = Path(__file__).parents[2] / "docs" / "parameters.md"
@@ -151,3 +153,25 @@ def test_the_clone_formats_of_the_page_are_those_of_the_parser() -> None:
     assert set(_ALLOWED["cloneFormat"]) == set(CloneFormat) - {_parsed().clone_format}
     assert [_parsed(cloneFormat=text).clone_format.value for text in _ALLOWED["cloneFormat"]] == _ALLOWED["cloneFormat"]
     assert _is_refused({**_REQUIRED, "cloneFormat": "3"})
+
+
+_MUTABLE = {
+    key: _code(cells[-1])
+    for line in _section("Parameters that can be changed").splitlines()
+    if line.startswith("| `")
+    for cells in (line.strip("| ").split(" | "),)
+    for key in _code(cells[0])
+}
+
+
+def test_the_mutable_keys_are_those_of_the_parser() -> None:
+    assert set(_MUTABLE) == set(mutable_parameters.KEYS)
+
+
+@pytest.mark.parametrize("key", mutable.LIMIT_KEYS)
+def test_the_bounds_of_the_limits_are_those_of_the_page(key: str) -> None:
+    low, high = (int(value) for value in _MUTABLE[key])
+    assert [parse_mutable({key: str(value)}) for value in (low, high)] == [{key: low}, {key: high}]
+    for beyond in (low - 1, high + 1):
+        with pytest.raises(InvalidRequest, match=f"{key}.*{beyond}.*{low} to {high}"):
+            parse_mutable({key: str(beyond)})

@@ -14,6 +14,9 @@ _PAGE = 1000  # an OSD returns at most 1,024 entries
 _CACHED_CONTEXTS = 128
 """Twice osd_pg_object_context_cache_count, the number of objects of a placement group that an OSD keeps in memory."""
 
+_NOTIFY_MS = 3000
+"""Less than the shortest time that an operation is given: a watcher that is slow is no fault of the cluster."""
+
 _LEASE = "lease"
 _MAY_RENEW = 1  # LIBRADOS_LOCK_FLAG_MAY_RENEW
 
@@ -132,6 +135,16 @@ class RadosObjects:
                 self._ioctx.unlock(name, _LEASE, _LEASE)
             except rados.Error as error:
                 if error.errno != errno.ENOENT:
+                    raise
+
+    def notify(self, name: str) -> None:
+        with step("objects.notify", name), self._translate(f"notify who watches object {self._ioctx.name}/{name}"):
+            try:
+                self._ioctx.notify(name, "", _NOTIFY_MS)
+            except rados.Error as error:
+                if error.errno == errno.ENOENT:
+                    raise ObjectMissing(name) from error
+                if error.errno != errno.ETIMEDOUT:
                     raise
 
     def ensure(self, name: str) -> None:
