@@ -55,7 +55,7 @@ _FORMAT_2_REFUSED = (
     "or let the cluster refuse older clients (`ceph osd set-require-min-compat-client mimic`)"
 )
 _MOST_FORMAT_1 = 1
-"""Clones of format 1 that a connection makes at once: under 64 of them librbd has aborted (docs/decisions/0010)."""
+"""Clones of format 1 that a connection makes at once: under 64 of them librbd has aborted (docs/decisions/0013)."""
 _METADATA = "metadata_"
 _MARK = "csi.mark"
 

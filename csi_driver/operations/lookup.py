@@ -1,9 +1,19 @@
 """From a handle to the volume: for ValidateVolumeCapabilities and for the node half."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+
 from csi_driver.ceph.api import ImageMissing
-from csi_driver.errors import Inconsistent
+from csi_driver.errors import Busy, DriverError, Inconsistent, InUse
 from csi_driver.model import Credentials, StagedVolume
-from csi_driver.operations.site import Sites, load_usable, parse_handle
+from csi_driver.operations.site import Site, Sites, load_usable, parse_handle
+
+log = structlog.get_logger(__name__)
+
+REPLAY_S = 60
+"""How long after its death a node that replays a journal keeps others from it."""
 
 
 class VolumeLookup:
@@ -26,3 +36,39 @@ class VolumeLookup:
                         f"volume {volume_id} is in the journal, but its image {entry.image_name} cannot be opened"
                     ) from None
             return StagedVolume(volume_id, site.cluster.image_address(site.pool, entry.image_name), size_bytes)
+
+    @contextmanager
+    def only_writer(self, volume_id: str, credentials: Credentials | None) -> Iterator[None]:
+        """The lease is on the image's header, which lives as long as the image; librbd's own lock there is another.
+
+        Raises Busy while another node has it; InUse when a client has the image open for writing; NotFound.
+        """
+        handle = parse_handle(volume_id)
+        with self._sites.open_of(handle, credentials) as site:
+            entry = load_usable(site, handle)
+            image_id = entry.image_id or site.pool.images.find_id(entry.image_name)
+            if not image_id:
+                raise Inconsistent(f"volume {volume_id} is in the journal, but its image {entry.image_name} is missing")
+            header = f"rbd_header.{image_id}"
+            if not site.pool.leases.take_lease(header, REPLAY_S):
+                raise Busy(f"another node replays the journal of volume {volume_id}; repeat the call")
+            try:
+                _refuse_writers(site, image_id, entry.image_name)
+                yield
+            finally:
+                try:
+                    site.pool.leases.end_lease(header)
+                except DriverError as error:
+                    log.warning("the lease of a replay ends by itself", volume=volume_id, reason=str(error))
+
+
+def _refuse_writers(site: Site, image_id: str, image_name: str) -> None:
+    watchers = site.pool.images.watchers(image_id)
+    own = site.flatten_workers.addresses() | site.makers.addresses(site.pool)
+    for watcher in watchers:
+        if watcher.address in own:
+            raise Busy(f"image {image_name} is being worked on by this driver at {watcher.address}; repeat the call")
+        raise InUse(
+            f"the journal of image {image_name} must be replayed before it is mounted for reading, and a client has it "
+            f"open for writing at {watcher}: unmap it there first"
+        )

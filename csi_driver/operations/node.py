@@ -10,9 +10,10 @@ from csi_driver.model import CapacityRange, VolumeTrouble
 from csi_driver.operations import mounters
 from csi_driver.operations.node_health import LastFailures, NodeHealth
 from csi_driver.operations.publishing import Publishing
+from csi_driver.operations.stage_parts import Locator, StageRequest
 from csi_driver.operations.stage_record import Publication, StagePlace
 from csi_driver.operations.staged_volumes import StagedHere, StagedVolumes
-from csi_driver.operations.staging import Locator, StageRequest, Staging, volume_lock
+from csi_driver.operations.staging import Staging, volume_lock
 from csi_driver.tracing import step
 
 

@@ -6,19 +6,19 @@ leaves its record, with which the next stage goes on or the next unstage clears 
 persisted. The record's device name is for the reader: a device is used only when its attacher proves it is the image.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from enum import Enum, auto
-from typing import Protocol
 
 import structlog
 
 from csi_driver.errors import Conflict, DriverError, Inconsistent, InUse, Rejected
 from csi_driver.host.api import Attachment, Device, Machine, Mount, MountRefused
 from csi_driver.locks import KeyedLocks
-from csi_driver.model import Capability, Credentials, StagedVolume
+from csi_driver.model import Capability, StagedVolume
 from csi_driver.operations import contents, mounters, stage_record
 from csi_driver.operations.contents import Treatment, Wish
+from csi_driver.operations.journal_replay import JournalReplay
+from csi_driver.operations.stage_parts import Locator, StageRequest
 from csi_driver.operations.stage_record import StagePlace, StageRecord
 from csi_driver.operations.staged_volumes import StagedVolumes
 from csi_driver.operations.target_paths import make_target, refuse_links, remove_target
@@ -27,37 +27,6 @@ from csi_driver.tracing import step
 log = structlog.get_logger(__name__)
 
 _ALWAYS_MOUNTED_WITH = {"ext4": ("_netdev",), "xfs": ("_netdev", "nouuid")}
-
-
-class Locator(Protocol):
-    """The way from a volume id to its image."""
-
-    def locate(self, volume_id: str, credentials: Credentials | None) -> StagedVolume:
-        """Raises NotFound, also for an id that does not parse."""
-
-
-@dataclass(frozen=True)
-class StageOptions:
-    """What a volume's parameters say about its stage. mounter None: the automatic choice; fs_type "": left open."""
-
-    mounter: str | None = None
-    try_other_mounters: bool = False
-    map_options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    unmap_options: str = ""
-    mkfs_options: tuple[str, ...] = ()
-    fs_type: str = ""
-
-
-@dataclass(frozen=True)
-class StageRequest:
-    """A NodeStageVolume."""
-
-    place: StagePlace
-    capability: Capability
-    credentials: Credentials | None
-    options: StageOptions = field(default_factory=StageOptions)
-    read_only: bool = False
-    """As the controller published it to this node; a capability that only reads needs no more."""
 
 
 class StageStep(Enum):
@@ -102,6 +71,7 @@ class Staging:
         self._locator = locator
         self._locks = locks
         self._staged = StagedVolumes(machine.mounts)
+        self._replay = JournalReplay(machine, locator)
 
     def stage(self, request: StageRequest) -> None:
         place = request.place
@@ -194,20 +164,29 @@ class Staging:
             with step("node.bind", place.volume_id):
                 self._machine.mounts.bind(device.path, place.volume_path, read_only=False)
         else:
-            self._mount(request, record, device)
+            self._mount(request, record, device, volume)
 
-    def _mount(self, request: StageRequest, record: StageRecord, device: Device) -> None:
+    def _mount(self, request: StageRequest, record: StageRecord, device: Device, volume: StagedVolume) -> None:
         place, wish, read_only = request.place, request.options, record.attachment.read_only
         wanted = Wish(request.capability.fs_type or wish.fs_type, read_only, record.formatting == self._machine.boot_id)
         mounted = next((mount for mount in self._machine.mounts.table() if mount.device == device.number), None)
         fs_type = mounted.fs_type if mounted else self._prepare(request, record, device, wanted)
         make_target(place.volume_path, is_file=False)
         options = [*_ALWAYS_MOUNTED_WITH[fs_type], *request.capability.mount_flags, *(["ro"] if read_only else [])]
-        try:
+
+        def mount(shown: Device) -> None:
             with step("node.mount", place.volume_id):
-                self._machine.mounts.mount(device.path, place.volume_path, fs_type, options)
+                self._machine.mounts.mount(shown.path, place.volume_path, fs_type, options)
+
+        try:
+            try:
+                mount(device)
+            except MountRefused:
+                if not read_only or mounted:
+                    raise
+                self._replay.mount(request, record, volume, fs_type, mount)
         except MountRefused as refused:
-            raise InUse(self._why_refused(record, device, fs_type, str(refused))) from refused
+            raise InUse(self._why_refused(record, fs_type, str(refused))) from refused
         if fs_type == "xfs" and "ro" not in options:
             self._machine.filesystems.grow_mounted(device.path, place.volume_path, fs_type)
 
@@ -228,10 +207,9 @@ class Staging:
         stage_record.save(place, replace(record, formatting=""))
         return fs_type
 
-    def _why_refused(self, record: StageRecord, device: Device, fs_type: str, said: str) -> str:
-        why = self._machine.filesystems.explain_refused_mount(device.path, fs_type)
-        if record.attachment.read_only:
-            why = f"{why}; it may need its journal replayed, which a read-only device does not allow".lstrip("; ")
+    def _why_refused(self, record: StageRecord, fs_type: str, said: str) -> str:
+        device = mounters.by_name(self._machine.attachers, record.attacher).find(record.attachment)
+        why = self._machine.filesystems.explain_refused_mount(device.path, fs_type) if device else ""
         volume = record.attachment.volume_id
         return f"the {fs_type} file system of volume {volume} cannot be mounted: {said}{'; ' if why else ''}{why}"
 

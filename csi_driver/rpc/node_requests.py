@@ -13,8 +13,8 @@ from csi_driver.model import Capability
 from csi_driver.operations.mounters import parse_mounter, parse_options
 from csi_driver.operations.node import GrowRequest
 from csi_driver.operations.publication import READ_ONLY_KEY
+from csi_driver.operations.stage_parts import StageOptions, StageRequest
 from csi_driver.operations.stage_record import Publication, StagePlace
-from csi_driver.operations.staging import StageOptions, StageRequest
 from csi_driver.pb import csi_pb2 as pb
 from csi_driver.rpc.fields import (
     FILE_SYSTEMS,

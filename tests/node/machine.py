@@ -4,6 +4,7 @@
 """
 
 import json
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -30,6 +31,11 @@ class KnownVolumes:
             raise NotFound(f"there is no volume {volume_id!r}")
         address = ImageAddress(self.monitors, credentials, self.pool, self.rados_namespace, volume_id)
         return StagedVolume(volume_id, address, 0)
+
+    def only_writer(self, volume_id: str, credentials: Credentials | None) -> AbstractContextManager[None]:
+        """There is no other node here."""
+        self.locate(volume_id, credentials)
+        return nullcontext()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,46 @@
+"""What a stage is made of: the request, and what it asks of the cluster."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from csi_driver.model import Capability, Credentials, StagedVolume
+from csi_driver.operations.stage_record import StagePlace
+
+
+class Locator(Protocol):
+    """The way from a volume id to its image."""
+
+    def locate(self, volume_id: str, credentials: Credentials | None) -> StagedVolume:
+        """Raises NotFound, also for an id that does not parse."""
+
+    def only_writer(self, volume_id: str, credentials: Credentials | None) -> AbstractContextManager[None]:
+        """While this holds, no other node does the same, and when it began no client had the image open for writing.
+
+        Raises Busy while another node does; InUse, with the client's address; NotFound.
+        """
+
+
+@dataclass(frozen=True)
+class StageOptions:
+    """What a volume's parameters say about its stage. mounter None: the automatic choice; fs_type "": left open."""
+
+    mounter: str | None = None
+    try_other_mounters: bool = False
+    map_options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    unmap_options: str = ""
+    mkfs_options: tuple[str, ...] = ()
+    fs_type: str = ""
+
+
+@dataclass(frozen=True)
+class StageRequest:
+    """A NodeStageVolume."""
+
+    place: StagePlace
+    capability: Capability
+    credentials: Credentials | None
+    options: StageOptions = field(default_factory=StageOptions)
+    read_only: bool = False
+    """As the controller published it to this node; a capability that only reads needs no more."""
