@@ -41,8 +41,8 @@ bench: setup  ## what the driver adds to bare Ceph; FULL=1: every workload
 e2e:  ## Kubernetes, end to end
 	@$(call when-there,scripts/e2e)
 
-image:  ## the container image
-	@$(call when-there,scripts/image)
+image: setup  ## the container image, built with or without an engine
+	@scripts/image
 
 vm:  ## the node side on a real kernel client, in a virtual machine
 	@$(call when-there,scripts/vm)
