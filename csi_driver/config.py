@@ -41,7 +41,8 @@ class ServeConfig:
 
     socket_path: where to serve · node_id: this node's name · controller, node: which halves run · driver_name: as the
     CSIDriver object has it · instance: the journal's, `default` unless set · timeout_s: for a whole RPC ·
-    max_volumes_per_node: 0 for no limit · has_topology: offered by every instance · node_topology: this node's segments
+    max_volumes_per_node: 0 for no limit · has_topology: offered by every instance · node_topology: this node's segments ·
+    fences_gone_nodes: when a volume is withdrawn from a node that is out of service
     """
 
     socket_path: Path
@@ -55,6 +56,7 @@ class ServeConfig:
     max_volumes_per_node: int
     has_topology: bool
     node_topology: Mapping[str, str] = field(default_factory=dict)
+    fences_gone_nodes: bool = False
 
     def __post_init__(self) -> None:
         _check_node_id(self.node_id)

@@ -26,6 +26,11 @@ START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 30.0
 
 
+def _outside_of_kubernetes() -> dict[str, str]:
+    """The environment of a driver that knows its nodes from Ceph, wherever the tests run."""
+    return {key: value for key, value in os.environ.items() if key != "KUBERNETES_SERVICE_HOST"}
+
+
 class DriverMisbehaved(AssertionError):
     """The driver did not start or stop as it must; the message ends with the tail of its log."""
 
@@ -40,7 +45,7 @@ class DriverProcess:
         self.log = self.directory / "log"
         endpoint = ("--endpoint", f"unix://{self.socket}")
         self._command = (sys.executable, "-m", "csi_driver", "serve", *endpoint, *arguments)
-        self._environment = {**os.environ, **environment}
+        self._environment = {**_outside_of_kubernetes(), **environment}
         self._process: subprocess.Popen[bytes] | None = None
         self.rpc = Driver(self.socket)
 
@@ -69,7 +74,7 @@ class DriverProcess:
         """Starts the process, which must not run, and waits until it is ready. `environment` replaces what was added."""
         assert self._process is None, "the driver runs already"
         if environment is not None:
-            self._environment = {**os.environ, **environment}
+            self._environment = {**_outside_of_kubernetes(), **environment}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log

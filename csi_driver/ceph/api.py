@@ -361,6 +361,9 @@ class Pool(Protocol):
     def cluster(self) -> "Cluster": ...
 
 
+DAY_S = 24 * 3600
+
+
 @dataclass(frozen=True)
 class PoolUsage:
     """What a pool holds and may hold; quotas are 0 where there is none.
@@ -409,8 +412,8 @@ class Cluster(Protocol):
     def usage(self) -> dict[str, PoolUsage]:
         """Of all pools by name, as the monitors know it: some seconds old."""
 
-    def blocklist(self, address: str) -> None:
-        """Cuts another client off for a day and returns when this connection has the map that says so."""
+    def blocklist(self, address: str, *, seconds: int = DAY_S) -> None:
+        """Cuts another client off for so long and returns when this connection has the map that says so."""
 
     def replace(self) -> None:
         """Gives this connection up: later calls get a new one with another address."""

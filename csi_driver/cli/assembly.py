@@ -1,5 +1,6 @@
 """The driver's real parts, put together: the only place that chooses them."""
 
+import os
 import socket
 from importlib.metadata import version
 from pathlib import Path
@@ -22,13 +23,14 @@ from csi_driver.operations.capacity import Capacity
 from csi_driver.operations.creation import Behind, VolumeCreation
 from csi_driver.operations.deletion import VolumeDeletion
 from csi_driver.operations.expansion import VolumeExpansion
+from csi_driver.operations.fencing import NodeFencing
 from csi_driver.operations.flattener import Flattener
 from csi_driver.operations.health_listing import HealthListing
 from csi_driver.operations.listing import Listing
 from csi_driver.operations.lookup import VolumeLookup
 from csi_driver.operations.modification import VolumeModification
 from csi_driver.operations.node import NodeOperations
-from csi_driver.operations.nodes import NodeRegistration, OwnPools, RegisteredNodes
+from csi_driver.operations.nodes import NodeRegistration, Nodes, OwnPools, RegisteredNodes
 from csi_driver.operations.publication import VolumePublication
 from csi_driver.operations.purge import Purger
 from csi_driver.operations.readiness import Readiness
@@ -37,6 +39,7 @@ from csi_driver.operations.snapshot_deletion import SnapshotDeletion
 from csi_driver.operations.snapshots import SnapshotCreation
 from csi_driver.operations.undeletion import VolumeUndeletion
 from csi_driver.operations.volume_health import VolumeHealth
+from csi_driver.orchestrator.kubernetes_nodes import KubernetesNodes
 from csi_driver.pb import csi_pb2_grpc
 from csi_driver.rpc.controller import ControllerService, Operations
 from csi_driver.rpc.gate import Gates
@@ -151,8 +154,16 @@ class Driver:
         capacity = Capacity(self._clusters, self._clusters_file.own_ids, directory)
         health = HealthListing(Listing(self._health_sites, self._clusters_file.own_ids))
         pools = OwnPools(self._sites, self._clusters_file.own_ids)
-        publication = VolumePublication(self._sites, self._locks, RegisteredNodes(pools), pools)
+        publication = VolumePublication(
+            self._sites, self._locks, self._nodes(pools), pools, fence_gone=self._config.fences_gone_nodes
+        )
         return OwnCredentials(listing, capacity, health, publication, self._clusters_file.own_ids)
+
+    def _nodes(self, pools: OwnPools) -> Nodes:
+        """Inside a Kubernetes cluster its API knows them, elsewhere they make themselves known."""
+        if os.environ.get("KUBERNETES_SERVICE_HOST"):
+            return KubernetesNodes(self._config.driver_name)
+        return RegisteredNodes(pools)
 
     def _operations(self) -> Operations:
         return Operations(
@@ -168,7 +179,9 @@ class Driver:
 
 
 class Operator:
-    """The parts of `rbd-csi volume`: short-lived, and no maker, so that no other process takes it for its predecessor."""
+    """The parts of `rbd-csi volume` and `rbd-csi node`: short-lived, and no maker, so that no other process takes it for its
+    predecessor.
+    """
 
     def __init__(self, clusters_file: ClustersFile, instance: str) -> None:
         self._clusters_file = clusters_file
@@ -176,10 +189,18 @@ class Operator:
         sites = Sites(self._clusters, Makers("operator", instance), instance)
         self.undeletion = VolumeUndeletion(sites)
         self.auditor = Auditor(sites)
+        self.own_pools = OwnPools(sites, clusters_file.own_ids)
+        publication = VolumePublication(sites, KeyedLocks(), RegisteredNodes(self.own_pools), self.own_pools)
+        listing = Listing(sites, clusters_file.own_ids)
+        self.fencing = NodeFencing(sites, listing, lambda volume, node: publication.unpublish(volume, node, None))
         self.close = self._clusters.close
 
     def cluster_ids(self) -> tuple[str, ...]:
         return tuple(self._clusters_file.entries())
+
+    def lacks_credentials(self) -> tuple[str, ...]:
+        """Ids of the clusters for which there are none of the driver's own."""
+        return tuple(one.cluster_id for one in self._clusters_file.entries().values() if one.credentials is None)
 
     def credentials_of(self, cluster_id: str) -> Credentials | None:
         """The cluster's own. Raises InvalidRequest when there is no such cluster."""

@@ -42,6 +42,9 @@ _GRACE_S = 20.0
 @click.option("--topology", is_flag=True, help="Offer the topology capabilities (the same in every instance).")
 @click.option("--node-topology", multiple=True, metavar="KEY=VALUE", help="A segment of this node's topology.")
 @click.option(
+    "--fence-gone-nodes", is_flag=True, help="Cut nodes that are out of service off from what is withdrawn from them."
+)
+@click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
 )
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
@@ -80,6 +83,7 @@ def _configuration(flags: dict[str, Any]) -> ServeConfig:
         max_volumes_per_node=flags["max_volumes_per_node"],
         has_topology=flags["topology"],
         node_topology=topology,
+        fences_gone_nodes=flags["fence_gone_nodes"],
     )
 
 

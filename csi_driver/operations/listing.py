@@ -89,6 +89,10 @@ class Listing:
         """What `describe` says of each volume, None of none, with the place after it. Raises BadPageToken."""
         return self._walk(_Walk(lambda site: site.journal, describe), start, self._pools(start))
 
+    def all_volumes(self) -> Iterator[ListedVolume]:
+        """One after another."""
+        return (found for found, _ in self._walk(_VOLUMES, None, self._pools(None)))
+
     def snapshots(self, start: Position | None, limit: int) -> Page[Snapshot]:
         """As `volumes`."""
         return _page(self._walk(_SNAPSHOTS, start, self._pools(start)), limit)

@@ -11,7 +11,7 @@ from typing import Protocol
 import structlog
 
 from csi_driver.errors import AccessDenied, DriverError, NotFound
-from csi_driver.journal.nodes import NodeRecord, NodeRegister
+from csi_driver.journal.nodes import NodeClaims, NodeRecord, NodeRegister
 from csi_driver.operations.site import PoolKey, Site, Sites
 
 log = structlog.get_logger(__name__)
@@ -68,6 +68,18 @@ class RegisteredNodes:
 
     def is_gone(self, node_id: str) -> bool:  # noqa: ARG002 - nobody is known to be gone
         return False
+
+
+def forget_node(pools: OwnPools, node_id: str) -> bool:
+    """Its record and its claims, in every pool; whether it was known in one. The caller knows that it has no volume."""
+    known = False
+    for site in pools.each():
+        try:
+            known = NodeRegister(site.pool, site.instance).forget(node_id) or known
+            NodeClaims(site.pool, site.instance, node_id).forget()
+        except AccessDenied:
+            continue
+    return known
 
 
 class NodeRegistration:

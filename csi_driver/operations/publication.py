@@ -18,6 +18,7 @@ from csi_driver.journal.nodes import NodeClaims, NodeRecord, is_under_way
 from csi_driver.journal.publications import NodePublication, Publications, parse_publications, publications_text
 from csi_driver.locks import KeyedLocks
 from csi_driver.model import AccessMode, Capability, Credentials
+from csi_driver.operations.fencing import fence_client
 from csi_driver.operations.nodes import Nodes, OwnPools
 from csi_driver.operations.site import Site, Sites, load_usable, parse_handle
 
@@ -67,7 +68,11 @@ def decide(present: Publications, node_id: str, wanted: NodePublication) -> Step
 class VolumePublication:
     """Publishes volumes to nodes, and withdraws them."""
 
-    def __init__(self, sites: Sites, locks: KeyedLocks, nodes: Nodes, pools: OwnPools) -> None:
+    def __init__(
+        self, sites: Sites, locks: KeyedLocks, nodes: Nodes, pools: OwnPools, *, fence_gone: bool = False
+    ) -> None:
+        """fence_gone: what an unpublish withdraws from a node that is out of service, its client is cut off from first."""
+        self._fence_gone = fence_gone
         self._sites = sites
         self._locks = locks
         self._nodes = nodes
@@ -136,6 +141,7 @@ class VolumePublication:
             leaving = sorted(present) if not node_id else [node_id]
             if entry and present.keys() & set(leaving):
                 staying = {node: one for node, one in present.items() if node not in leaving}
+                self._fence(site, entry, present, leaving)
                 try:
                     site.journal.record_publications(entry, publications_text(staying))
                 except Lost as lost:
@@ -145,6 +151,17 @@ class VolumePublication:
                 release_claim(site, node, uuid)
             return
         raise Busy(f"volume {site.handle(uuid)} is being published by other processes; repeat the call")
+
+    def _fence(self, site: Site, entry: VolumeEntry, present: Publications, leaving: list[str]) -> None:
+        """Before the record goes: whoever gets the volume next must not meet the gone node's writes."""
+        if not self._fence_gone:
+            return
+        for node_id in leaving:
+            if node_id in present and self._nodes.is_gone(node_id):
+                try:
+                    fence_client(site, entry, present, node_id)
+                except InUse as shared:
+                    log.warning("a gone node is not fenced", node=node_id, volume=entry.uuid, reason=str(shared))
 
     def _refuse_above_limit(self, node: NodeRecord, uuid: str) -> None:
         """Counted with the own claim standing: of two that come at once each sees the other's. Raises NoSpace."""

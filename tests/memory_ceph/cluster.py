@@ -6,7 +6,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import RLock
 
-from csi_driver.ceph.api import Ancestry, Cluster, Clusters, HealthCheck, Images, Leases, Objects, Pool, PoolUsage
+from csi_driver.ceph.api import (
+    DAY_S,
+    Ancestry,
+    Cluster,
+    Clusters,
+    HealthCheck,
+    Images,
+    Leases,
+    Objects,
+    Pool,
+    PoolUsage,
+)
 from csi_driver.errors import ClusterUnavailable, InvalidRequest, PoolMissing
 from csi_driver.model import ClusterEntry, Credentials, ImageAddress
 from tests.memory_ceph import state
@@ -37,6 +48,8 @@ class MemoryCeph:
         self.guard = RLock()
         self.images = state.Images()
         self.blocklist: set[str] = set()
+        self.cut_off_until: dict[str, float] = {}
+        """Only for whoever asks: no client comes back here."""
         self.usage: dict[str, PoolUsage] = {}
         self._places: dict[tuple[int, str], state.Place] = {}
         self._numbers = itertools.count(1)
@@ -120,9 +133,10 @@ class Connection:
         self.begin("cluster.usage")
         return {name: self.ceph.usage.get(name, PoolUsage(free_bytes=FREE_BYTES)) for name in self.ceph.pools.values()}
 
-    def blocklist(self, address: str) -> None:
+    def blocklist(self, address: str, *, seconds: int = DAY_S) -> None:
         self.begin("cluster.blocklist")
         self.ceph.blocklist.add(address)
+        self.ceph.cut_off_until[address] = self.ceph.now() + seconds
         self.reach("cluster.blocklist:after")
 
     def replace(self) -> None:

@@ -36,7 +36,7 @@ class Replica:
 
     def __init__(self, ceph: MemoryCeph) -> None:
         self.client = Client()
-        self.sites = Sites(MemoryClusters(ceph, self.client), Makers("replica", "default"), "default")
+        self.sites = Sites(MemoryClusters(ceph, self.client), Makers(f"replica-{ceph.number()}", "default"), "default")
         pools = OwnPools(self.sites, lambda: ["dev"])
         locks = KeyedLocks()
         self.publication = VolumePublication(self.sites, locks, RegisteredNodes(pools), pools)

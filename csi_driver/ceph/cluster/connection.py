@@ -10,7 +10,7 @@ import rados
 import structlog
 
 from csi_driver.ceph.ancestry import HeaderAncestry
-from csi_driver.ceph.api import Ancestry, Cluster, HealthCheck, Images, Leases, Pool, PoolUsage
+from csi_driver.ceph.api import DAY_S, Ancestry, Cluster, HealthCheck, Images, Leases, Pool, PoolUsage
 from csi_driver.ceph.clone_gate import CloneGate
 from csi_driver.ceph.cluster import monitor
 from csi_driver.ceph.cluster.objects import RadosObjects
@@ -22,8 +22,6 @@ from csi_driver.model import ClusterEntry, Credentials, ImageAddress
 from csi_driver.tracing import step
 
 log = structlog.get_logger(__name__)
-
-BLOCKLIST_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -144,9 +142,9 @@ class Connection:
         """The name of a pool by id; empty when there is none."""
         return self._rados.pool_reverse_lookup(pool_id) or "" if pool_id >= 0 else ""
 
-    def blocklist(self, address: str) -> None:
+    def blocklist(self, address: str, *, seconds: int = DAY_S) -> None:
         with step("cluster.blocklist", address), self.translated(f"blocklist {address}"):
-            self._rados.blocklist_add(address, BLOCKLIST_SECONDS)
+            self._rados.blocklist_add(address, seconds)
             self._rados.wait_for_latest_osdmap()
         log.warning("fenced", address=address, cluster=self.entry.cluster_id)
 
