@@ -235,6 +235,27 @@ class Snapshot:
     size_bytes: int
     created_at: float
     topology: Segments = field(default_factory=dict)
+    group_handle: str = ""
+
+
+@dataclass(frozen=True)
+class GroupSnapshotSpec:
+    """What a CreateVolumeGroupSnapshot asks for. cluster_id, pool: as the class names them, or empty."""
+
+    name: str
+    source_handles: tuple[str, ...]
+    group_prefix: str = "csi-vol-group-"
+    cluster_id: str = ""
+    pool: str = ""
+
+
+@dataclass(frozen=True)
+class GroupSnapshot:
+    """A group snapshot as the answers show it. created_at is in seconds since the epoch."""
+
+    handle: str
+    created_at: float
+    snapshots: tuple[Snapshot, ...]
 
 
 @dataclass(frozen=True)

@@ -130,13 +130,18 @@ class SnapKind(Enum):
 
 @dataclass(frozen=True)
 class Snap:
-    """A snap of an image. created_at is in seconds since the epoch, by the cluster's clock, where it was asked for."""
+    """A snap of an image. created_at is in seconds since the epoch, by the cluster's clock, where it was asked for.
+
+    group, group_pool_id: of a snap that is part of a group's: the group's name, and the pool that it lies in.
+    """
 
     snap_id: int
     name: str
     size_bytes: int
     kind: SnapKind = SnapKind.USER
     created_at: float = 0.0
+    group: str = ""
+    group_pool_id: int = -1
 
 
 @dataclass(frozen=True)
@@ -173,12 +178,16 @@ class ParentSnap:
 
 @dataclass(frozen=True)
 class CloneSource:
-    """A snap to be cloned: of an image by name, in a pool that may be another one than the clone's. format: of the clone."""
+    """A snap to be cloned: of an image by name, in a pool that may be another one than the clone's. format: of the clone.
+
+    snap_id: of a snap that is part of a group's, which no name leads to.
+    """
 
     pool: "Pool"
     image: str
     snap: str
     format: CloneFormat = CloneFormat.ALLOWED
+    snap_id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -216,6 +225,9 @@ class Images(Protocol):
 
     def get_snap(self, name: str, snap: str) -> Snap:
         """A user snap of an image by name. Raises ImageMissing when either is missing."""
+
+    def get_snap_time(self, image_id: str, snap_id: int) -> float:
+        """When a snap of any kind was cut. Raises ImageMissing when either is missing."""
 
     def remove_snap(self, image_id: str, snap: str) -> None:
         """Removes a snap, protected or cut short on its way to the trash namespace or not there at all; fine then.
@@ -340,6 +352,38 @@ class Ancestry(Protocol):
         """
 
 
+class Groups(Protocol):
+    """RBD groups of one pool and namespace: their members may lie in other pools of the cluster.
+
+    An image is in one group at a time. A group's snap is a snap of kind GROUP on each member, all of one moment; it stays
+    when its image leaves the group.
+    """
+
+    def create(self, group: str) -> None:
+        """Fine when it is there."""
+
+    def add(self, group: str, pool: "Pool", image: str) -> None:
+        """Fine when it is in. Raises ImageMissing, ImageBusy when it is in another group."""
+
+    def take_out(self, group: str, pool: "Pool", image: str) -> None:
+        """Fine when it is not in, or there is no such image or group."""
+
+    def leave(self, image: str, image_id: str) -> None:
+        """Take an image of this pool out of whatever group of this pool it is in. Raises ImageBusy for another pool's."""
+
+    def cut(self, group: str, snap: str) -> None:
+        """One moment in the order of writes over all members, which need exclusive-lock."""
+
+    def has_snap(self, group: str, snap: str) -> bool | None:
+        """False for one that was cut short, None where there is none."""
+
+    def remove_snap(self, group: str, snap: str) -> None:
+        """On all members; with clones it moves to the trash namespace there. Fine when it is not there."""
+
+    def remove(self, group: str) -> None:
+        """Its members leave it, also those in the trash. Fine when it is not there. Raises ImageBusy."""
+
+
 class Pool(Protocol):
     """One pool in one rados namespace, open for one operation."""
 
@@ -357,6 +401,8 @@ class Pool(Protocol):
     def images(self) -> Images: ...
     @property
     def ancestry(self) -> Ancestry: ...
+    @property
+    def groups(self) -> Groups: ...
     @property
     def cluster(self) -> "Cluster": ...
 
@@ -414,6 +460,9 @@ class Cluster(Protocol):
 
     def blocklist(self, address: str, *, seconds: int = DAY_S) -> None:
         """Cuts another client off for so long and returns when this connection has the map that says so."""
+
+    def clones_format_2(self) -> bool:
+        """Whether the cluster lets only clients in that know clone format 2 (`osd set-require-min-compat-client`)."""
 
     def replace(self) -> None:
         """Gives this connection up: later calls get a new one with another address."""

@@ -16,6 +16,7 @@ from typing import Protocol
 
 import rbd
 
+from csi_driver.ceph.adoption import Adoption
 from csi_driver.ceph.api import (
     CloneSource,
     ImageBusy,
@@ -26,6 +27,7 @@ from csi_driver.ceph.api import (
     ImageMissing,
     MetadataWrite,
     ObjectMissing,
+    ParentSnap,
     Snap,
     SnapKind,
     TrashEntry,
@@ -58,6 +60,9 @@ _MOST_FORMAT_1 = 1
 """Clones of format 1 that a connection makes at once: under 64 of them librbd has aborted (docs/decisions/0013)."""
 _METADATA = "metadata_"
 _MARK = "csi.mark"
+
+CLONES_BY_ID = hasattr(rbd.Group, "get_snap_info")
+"""Bindings of Ceph 20.2 clone a snap by its id, and so one of a group."""
 
 OpenedImages = OpenImages[rbd.Image]
 Translate = Callable[[str], AbstractContextManager[None]]
@@ -118,8 +123,9 @@ class PlainObjects(Protocol):
 class RbdImages:
     """`Images` over one IoCtx."""
 
-    def __init__(self, place: Place, objects: PlainObjects, translate: Translate) -> None:
+    def __init__(self, place: Place, objects: PlainObjects, translate: Translate, adoption: Adoption) -> None:
         self._place = place
+        self._adoption = adoption
         self._ioctx = place.ioctx
         self._objects = objects
         self._translate = translate
@@ -209,7 +215,16 @@ class RbdImages:
     def clone(self, source: CloneSource, name: str, layout: ImageLayout) -> None:
         with self._doing("images.clone", name):
             try:
-                self._clone_as_allowed(source, name, layout)
+                if source.snap_id is None:
+                    self._clone_as_allowed(source, name, layout)
+                elif source.format is CloneFormat.ONE:
+                    raise InvalidRequest(
+                        "parameter cloneFormat is 1, in which snapshots of a group cannot be cloned; allowed is 2"
+                    )
+                elif CLONES_BY_ID:
+                    self._clone(source, name, layout)
+                else:
+                    self._clone_by_headers(source, source.snap_id, name, layout)
             except rbd.Error as error:
                 if error.errno == errno.ENOSYS:
                     raise InvalidRequest(
@@ -236,6 +251,20 @@ class RbdImages:
         self._clone(source, name, layout, is_format_1=True)
         learnt.needs_protection |= source.format is CloneFormat.ALLOWED
 
+    def _clone_by_headers(self, source: CloneSource, snap_id: int, name: str, layout: ImageLayout) -> None:
+        with rbd.Image(source.pool.images.raw, source.image, read_only=True) as image:
+            if not image.features() & rbd.RBD_FEATURE_LAYERING:
+                raise InvalidRequest(f"image {source.image} has not the feature layering and cannot be cloned")
+            size_bytes = next((one.size_bytes for one in _snaps(image) if one.snap_id == snap_id), None)
+            parent = ParentSnap(source.pool.pool_id, source.pool.namespace, image.id(), snap_id)
+        if size_bytes is None:
+            raise ImageMissing(f"snap {source.snap}")
+        self.create(name, size_bytes, layout)
+        image_id = self.find_id(name)
+        if image_id is None:
+            raise ImageMissing(name)
+        self._adoption.adopt(image_id, parent, size_bytes)
+
     def _is_format_2(self, name: str) -> bool:
         """A snap that is protected already is cloned in format 1 on a cluster that allows no other."""
         raw = self._objects.ask(f"rbd_header.{self.find_id(name)}", "rbd", "op_features_get", b"")
@@ -249,7 +278,7 @@ class RbdImages:
         self._rbd.clone(
             source.pool.images.raw,
             source.image,
-            source.snap,
+            source.snap if source.snap_id is None else source.snap_id,
             self._ioctx,
             name,
             features=sum(FEATURES[feature] for feature in layout.features),
@@ -301,6 +330,13 @@ class RbdImages:
     def get_snap(self, name: str, snap: str) -> Snap:
         with self._doing("images.get_snap", f"{name}@{snap}"), rbd.Image(self._ioctx, name, read_only=True) as image:
             return _dated(image, snap)
+
+    def get_snap_time(self, image_id: str, snap_id: int) -> float:
+        with (
+            self._doing("images.get_snap_time", f"{image_id}@{snap_id}"),
+            rbd.Image(self._ioctx, image_id=image_id, read_only=True) as image,
+        ):
+            return image.get_snap_timestamp(snap_id).replace(tzinfo=UTC).timestamp()
 
     def remove_snap(self, image_id: str, snap: str) -> None:
         with (
@@ -474,7 +510,15 @@ def _trash_entry(item: "rbd.TrashItem") -> TrashEntry:
 
 
 def _snaps(image: rbd.Image) -> tuple[Snap, ...]:
-    return tuple(Snap(one["id"], one["name"], one["size"], SnapKind(one["namespace"])) for one in image.list_snaps())
+    return tuple(_snap(one) for one in image.list_snaps())
+
+
+def _snap(item: "rbd.SnapItem") -> Snap:
+    kind, group = SnapKind(item["namespace"]), item.get("group")
+    found = Snap(item["id"], item["name"], item["size"], kind)
+    return (
+        replace(found, group=group["name"], group_pool_id=group["pool"]) if kind is SnapKind.GROUP and group else found
+    )
 
 
 def _dated(image: rbd.Image, snap: str) -> Snap:

@@ -25,6 +25,9 @@ from csi_driver.operations.deletion import VolumeDeletion
 from csi_driver.operations.expansion import VolumeExpansion
 from csi_driver.operations.fencing import NodeFencing
 from csi_driver.operations.flattener import Flattener
+from csi_driver.operations.group_deletion import GroupDeletion
+from csi_driver.operations.group_lookup import GroupLookup
+from csi_driver.operations.groups import GroupCreation
 from csi_driver.operations.health_listing import HealthListing
 from csi_driver.operations.listing import Listing
 from csi_driver.operations.lookup import VolumeLookup
@@ -43,6 +46,7 @@ from csi_driver.orchestrator.kubernetes_nodes import KubernetesNodes
 from csi_driver.pb import csi_pb2_grpc
 from csi_driver.rpc.controller import ControllerService, Operations
 from csi_driver.rpc.gate import Gates
+from csi_driver.rpc.group_controller import GroupControllerService, GroupOperations
 from csi_driver.rpc.identity import Identity, IdentityService
 from csi_driver.rpc.listing import OwnCredentials
 from csi_driver.rpc.node import KnownClusters, NodeInfo, NodeService
@@ -114,6 +118,8 @@ class Driver:
                 config.driver_name if config.has_topology else "",
             )
             services.append(lambda server: csi_pb2_grpc.add_ControllerServicer_to_server(controller, server))
+            groups = GroupControllerService(self._group_operations(), self._gates, self._clusters.entry)
+            services.append(lambda server: csi_pb2_grpc.add_GroupControllerServicer_to_server(groups, server))
         if config.node:
             info = NodeInfo(
                 config.node_id,
@@ -164,6 +170,13 @@ class Driver:
         if os.environ.get("KUBERNETES_SERVICE_HOST"):
             return KubernetesNodes(self._config.driver_name)
         return RegisteredNodes(pools)
+
+    def _group_operations(self) -> GroupOperations:
+        return GroupOperations(
+            GroupCreation(self._sites, self._locks, self._purger.look_at),
+            GroupDeletion(self._sites, self._locks, self._purger.look_at),
+            GroupLookup(self._sites),
+        )
 
     def _operations(self) -> Operations:
         return Operations(

@@ -17,6 +17,7 @@ _OBJECTS_OF_VOLUMES = (
     "csi.snap.",
     "rbd_data.",
     "rbd_header.",
+    "rbd_group_header.",
     "rbd_id.",
     "rbd_object_map.",
 )

@@ -90,6 +90,28 @@ The delete of a volume marks it and looks for snaps afterwards, the cut looks fo
   – O S deleting   format 1, with clones    start                                   OK; finished behind the answers
                                                                                     when the clones are gone
 
+A group snapshot has K, O and D of its own (`csi.groups.<instance>`, `csi.volume.group.<uuid>`); G is the RBD group, named in
+O like the members and the uuids of their snapshots; M are the members' snapshots, K and O each, in their own pools.
+
+Create   K  →  O `making`  →  K read again  →  G  →  members in  →  G's snap, of all members at once  →  members out
+         →  for each: its volume's O read again, then K and O `complete` of M  →  O `complete`
+Delete   O `deleting`  →  each M `deleting`  →  G's snap  →  G  →  each M: K dropped, D put, O removed, D dropped
+         →  K dropped, D put  →  O removed  →  D dropped
+
+  K O G M                     reached by             create by name                      delete by handle
+  K – – –                     create, after K        take the uuid up                    –
+  K O ± – making              create, before the cut fence the maker; G, members, cut    fence, go on
+  K O G – making, G's snap    a cut that was cut     fence; remove the snap, cut again   fence, go on
+  incomplete                  short
+  K O G ± making, G's snap    create, after the cut  fence; members out, M that are      fence, go on
+  complete                                           missing
+  K O G ± making, a volume    a delete of the volume all of it goes: NOT_FOUND           the same
+  deleted
+  K O G M complete            complete               other volumes: Conflict; return it  delete
+  K O ± ± deleting            delete, after its mark finish the delete, then start       go on
+
+A volume that is deleted is taken out of the RBD group that it may still be in: the trash takes it, the purge would not.
+
 A copy is a volume whose O names, in `cloned_from`, the snap that it was cloned of. That of a volume is cut for the one copy
 (`csi-clone-<uuid>` on the source) and removed with it: whoever undoes the copy removes this snap first, then the image, since
 a clone that its parent does not list is half made. With clone format 1 the snap stays until the copy is purged.

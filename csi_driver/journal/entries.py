@@ -69,7 +69,7 @@ class VolumeEntry(Entry):
     def parse(cls, uuid: str, keys: Mapping[str, str]) -> Self:
         """Raises ValueError on a state or number that no version of the driver writes."""
         cloned_from = keys.get(layout.CLONED_FROM)
-        common = _common(uuid, keys, VOLUMES)
+        common = common_fields(uuid, keys, VOLUMES)
         mutable: MutableParameters = common["mutable"]
         return cls(
             **common,
@@ -113,6 +113,7 @@ class SnapshotEntry(Entry):
     snap_id: int = 0
     created_at: float = 0.0
     topology: Segments = field(default_factory=dict)
+    group_handle: str = ""
 
     @property
     def is_native(self) -> bool:
@@ -124,7 +125,7 @@ class SnapshotEntry(Entry):
         snap_name = keys.get(layout.SNAP_NAME, "")
         image_name = "" if snap_name else keys.get(layout.IMAGE_NAME) or SNAPSHOTS.image_prefix + uuid
         return cls(
-            **_common(uuid, keys, SNAPSHOTS),
+            **common_fields(uuid, keys, SNAPSHOTS),
             image_name=image_name,
             source_handle=keys.get(layout.SOURCE_HANDLE, ""),
             source_image=keys.get(layout.SOURCE_IMAGE, ""),
@@ -133,20 +134,27 @@ class SnapshotEntry(Entry):
             snap_id=int(keys.get(layout.SNAP_ID, "0")),
             created_at=float(keys.get(layout.CREATED_AT, "0")),
             topology=json.loads(keys.get(layout.TOPOLOGY) or "{}"),
+            group_handle=keys.get(layout.GROUP_ID, ""),
         )
 
     def own_keys(self) -> dict[str, str]:
         """Never `csi.imagename` of the source: ceph-csi would delete that image with the snapshot."""
         topology = {layout.TOPOLOGY: json.dumps(dict(self.topology), sort_keys=True)} if self.topology else {}
-        return topology | {
-            layout.SOURCE_HANDLE: self.source_handle,
-            layout.SOURCE_IMAGE: self.source_image,
-            layout.SOURCE_IMAGE_ID: self.source_image_id,
-            layout.SNAP_NAME: self.snap_name,
-        }
+        group = {layout.GROUP_ID: self.group_handle} if self.group_handle else {}
+        return (
+            topology
+            | group
+            | {
+                layout.SOURCE_HANDLE: self.source_handle,
+                layout.SOURCE_IMAGE: self.source_image,
+                layout.SOURCE_IMAGE_ID: self.source_image_id,
+                layout.SNAP_NAME: self.snap_name,
+            }
+        )
 
 
-def _common(uuid: str, keys: Mapping[str, str], kind: layout.Kind) -> dict[str, Any]:
+def common_fields(uuid: str, keys: Mapping[str, str], kind: layout.Kind) -> dict[str, Any]:
+    """Of `Entry`, but for the image's name."""
     journal_pool = keys.get(layout.JOURNAL_POOL, "")
     return {
         "uuid": uuid,

@@ -122,6 +122,14 @@ class Journal(Generic[E]):
 
     def begin(self, entry: E) -> None:
         """Write O exclusively. Raises Lost when it is there."""
+        keys = self._first_keys(entry)
+        with step("journal.begin", entry.uuid):
+            try:
+                self._objects.apply(self._kind.object(entry.uuid), Write(create=Create.EXCLUSIVE, put=keys))
+            except ObjectExists:
+                raise Lost(f"{self._kind.noun} name {entry.request_name!r} is being made by another process") from None
+
+    def _first_keys(self, entry: E) -> dict[str, str]:
         keys = {
             layout.STATE: State.MAKING,
             layout.MAKER: entry.maker,
@@ -133,11 +141,18 @@ class Journal(Generic[E]):
         }
         if entry.depth is not None:
             keys[layout.DEPTH] = str(entry.depth)
-        with step("journal.begin", entry.uuid):
+        return keys
+
+    def begin_complete(self, entry: E, put: Mapping[str, str]) -> None:
+        """Write O exclusively, of what is made already. Fine when that was done; Lost when it is being deleted since."""
+        keys = self._first_keys(entry) | {layout.STATE: State.COMPLETE, **put}
+        with step("journal.begin_complete", entry.uuid):
             try:
                 self._objects.apply(self._kind.object(entry.uuid), Write(create=Create.EXCLUSIVE, put=keys))
             except ObjectExists:
-                raise Lost(f"{self._kind.noun} name {entry.request_name!r} is being made by another process") from None
+                present = self.load(entry.uuid)
+                if present is None or present.state is not State.COMPLETE:
+                    raise Lost(f"{self._kind.noun} {entry.uuid} is being deleted by another process") from None
 
     def take_over(self, entry: E, maker: str) -> E:
         """From a maker that was fenced; the entry afterwards. Also adopts an entry that ceph-csi never finished."""

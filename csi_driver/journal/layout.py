@@ -45,6 +45,12 @@ CREATED_AT = "created_at"
 """Of a snapshot: the snap's own time, in seconds since the epoch."""
 TOPOLOGY = "topology"
 """Of a snapshot whose volume is bound to a part of the topology: its segments, as JSON."""
+GROUP_ID = "csi.groupid"
+"""Of a snapshot: the handle of the group snapshot that it is part of."""
+GROUP_NAME = "csi.groupname"
+"""Of a group snapshot: the name of its RBD group. ceph-csi writes it too."""
+MEMBERS = "members"
+"""Of a group snapshot: its volumes, and the uuids of their snapshots, as JSON."""
 LAYOUT = "layout"
 LAYOUT_VERSION = "1"
 
@@ -88,6 +94,7 @@ class Kind:
 
 
 VOLUMES = Kind("volume", "csi.volumes.", "csi.volume.", "csi.volname", "csi-vol-")
+GROUPS = Kind("group snapshot", "csi.groups.", "csi.volume.group.", "csi.volname", "csi-vol-group-")
 SNAPSHOTS = Kind("snapshot", "csi.snaps.", "csi.snap.", "csi.snapname", "csi-snap-")
 
 

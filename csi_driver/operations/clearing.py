@@ -11,9 +11,10 @@ from csi_driver.journal.journal import E, Journal
 from csi_driver.journal.layout import State
 from csi_driver.locks import KeyedLocks
 from csi_driver.operations.deletion import finish_delete, finish_tombstone, remove_clone_snap
+from csi_driver.operations.group_deletion import finish_group_delete
 from csi_driver.operations.pool_tasks import Swept
 from csi_driver.operations.retention import is_kept
-from csi_driver.operations.site import Site, snapshot_lock, volume_lock
+from csi_driver.operations.site import Site, group_lock, snapshot_lock, volume_lock
 from csi_driver.operations.snapshot_deletion import finish_snapshot_delete
 from csi_driver.operations.tombstones import is_held_by_snaps
 
@@ -83,6 +84,16 @@ def clear_snapshot(site: Site, uuid: str, locks: KeyedLocks) -> Swept:
         site.snapshots.forget(entry.uuid, State.PURGING)
         return _CLEARED
     raise Busy(f"snapshot {uuid} waits for copies of it")
+
+
+def clear_group(site: Site, uuid: str, locks: KeyedLocks) -> Swept:
+    """Bring one deleted group snapshot to its end. Raises as `clear_volume`."""
+    entry = site.groups.load(uuid)
+    if entry is not None and entry.state is State.DELETING:
+        with locks.hold(group_lock(site.handle(uuid)), site.group_name_lock(entry.request_name)):
+            finish_group_delete(site, entry)
+    site.groups.forget_deleted(uuid)
+    return _CLEARED
 
 
 def _shrink(site: Site, entry: VolumeEntry) -> None:

@@ -96,12 +96,21 @@ def finish_delete(site: Site, entry: VolumeEntry) -> None:
         release_name(site, entry)
         site.journal.move(entry, State.TOMBSTONE, kept_as_tombstone(entry))
     else:
+        _leave_group(site, entry)
         try:
             site.pool.images.move_to_trash(entry.image_name, keep_s=seconds_to_keep(entry))
         except ImageMissing:
             pass  # a move that was cut short ends with this answer
         release_name(site, entry)
         site.journal.move(entry, State.TRASHED, kept_in_trash(site, entry))
+
+
+def _leave_group(site: Site, entry: VolumeEntry) -> None:
+    """The purge refuses a member of an RBD group, and in the trash it can no longer be taken out."""
+    try:
+        site.pool.groups.leave(entry.image_name, entry.image_id)
+    except ImageBusy as busy:
+        raise Busy(f"volume {site.handle(entry.uuid)}: {busy}; repeat the call when it is out of it") from busy
 
 
 def finish_tombstone(site: Site, entry: VolumeEntry) -> bool:

@@ -55,7 +55,9 @@ def describe_snapshot(site: Site, entry: SnapshotEntry) -> Snapshot | None:
         return None
     handle = str(site.handle(entry.uuid))
     if entry.is_native:
-        return Snapshot(handle, entry.source_handle, entry.size_bytes, entry.created_at, entry.topology)
+        return Snapshot(
+            handle, entry.source_handle, entry.size_bytes, entry.created_at, entry.topology, entry.group_handle
+        )
     source_uuid = _UUID_AT_END.search(entry.source_image)
     if source_uuid is None:
         return None

@@ -33,6 +33,7 @@ class Origin:
     size_bytes: int
     depth: int | None
     snap_id: int | None = None
+    is_of_group: bool = False
 
     @property
     def depth_of_copy(self) -> int:
@@ -53,7 +54,8 @@ class Origin:
         return self.pool.images.cut(self.image_id, cloned_from.snap_name, most=MOST_SNAPS).size_bytes
 
     def clone_source(self, cloned_from: ClonedFrom, spec: VolumeSpec) -> CloneSource:
-        return CloneSource(self.pool, self.image, cloned_from.snap_name, spec.clone_format)
+        snap_id = self.snap_id if self.is_of_group else None
+        return CloneSource(self.pool, self.image, cloned_from.snap_name, spec.clone_format, snap_id)
 
     def size_for(self, spec: VolumeSpec) -> int:
         """Bytes of the copy. Raises OutOfRange when it would be smaller than its source."""
@@ -112,6 +114,7 @@ def _of_snapshot(there: Site, handle: Handle) -> Origin:
             entry.size_bytes,
             entry.depth,
             entry.snap_id,
+            is_of_group=bool(entry.group_handle),
         )
     image_id, size_bytes = _look(there.pool, entry.image_name)
     return Origin(handle, there.pool, entry.image_name, image_id, entry.image_name, size_bytes, None)

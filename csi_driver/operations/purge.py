@@ -11,7 +11,7 @@ from csi_driver.ceph.api import ImageBusy, ImageHasSnapshots, ImageKept
 from csi_driver.errors import DriverError
 from csi_driver.journal.journal import E, Journal
 from csi_driver.locks import KeyedLocks
-from csi_driver.operations.clearing import clear_snapshot, clear_volume
+from csi_driver.operations.clearing import clear_group, clear_snapshot, clear_volume
 from csi_driver.operations.pool_tasks import Pace, PoolTasks, Swept
 from csi_driver.operations.site import PoolKey, Site, Sites
 
@@ -36,6 +36,7 @@ class Purger:
         with self._sites.open(key, as_maker=True) as site:
             # Snapshots first: with the last of them a deleted volume can go.
             for uuids, clear in (
+                (_all_deleted(site.groups), clear_group),
                 (_all_deleted(site.snapshots), clear_snapshot),
                 (_all_deleted(site.journal), clear_volume),
             ):

@@ -13,6 +13,7 @@ from csi_driver.errors import ClusterUnavailable, DriverError, Inconsistent, Not
 from csi_driver.ids import Handle
 from csi_driver.journal.entries import Entry, SnapshotEntry, VolumeEntry
 from csi_driver.journal.flatten_queue import FlattenQueue, FlattenWorkers
+from csi_driver.journal.group_entries import GroupEntry, group_journal
 from csi_driver.journal.journal import Journal, snapshot_journal, volume_journal
 from csi_driver.journal.makers import Makers
 from csi_driver.model import Credentials
@@ -47,6 +48,13 @@ class Site:
     def flatten_workers(self) -> FlattenWorkers:
         return FlattenWorkers(self.pool, self.instance)
 
+    @property
+    def groups(self) -> Journal[GroupEntry]:
+        return group_journal(self.pool, self.instance)
+
+    def group_name_lock(self, request_name: str) -> str:
+        return f"group snapshot name {request_name!r} of pool {self.pool.name!r} in cluster {self.key.cluster_id!r}"
+
     def handle(self, uuid: str) -> Handle:
         return Handle(self.key.cluster_id, self.pool.pool_id, uuid)
 
@@ -78,6 +86,10 @@ class Site:
 
 def volume_lock(handle: Handle) -> str:
     return f"volume {handle}"
+
+
+def group_lock(handle: Handle) -> str:
+    return f"group snapshot {handle}"
 
 
 def snapshot_lock(handle: Handle) -> str:

@@ -9,7 +9,7 @@ is an image of its own, which goes the way of a volume's.
 from collections.abc import Callable
 
 from csi_driver.ceph.api import ImageBusy, ImageMissing
-from csi_driver.errors import NotFound
+from csi_driver.errors import InvalidRequest, NotFound
 from csi_driver.ids import Handle
 from csi_driver.journal.entries import SnapshotEntry
 from csi_driver.journal.layout import State
@@ -39,6 +39,11 @@ class SnapshotDeletion:
                 entry = site.snapshots.load(handle.uuid)
                 if entry is None:
                     return
+                if entry.group_handle:
+                    raise InvalidRequest(
+                        f"snapshot_id: {snapshot_id!r} is part of the group snapshot {entry.group_handle!r} and is deleted "
+                        "with it alone (DeleteVolumeGroupSnapshot)"
+                    )
                 with self._locks.hold(site.snapshot_name_lock(entry.request_name)):
                     delete_snapshot_entry(site, entry)
         except NotFound:

@@ -6,6 +6,7 @@ whoever sees that: the DeleteSnapshot, a CreateSnapshot that undid its cut, or t
 
 from csi_driver.ceph.api import ImageInfo, ImageMissing, Snap, SnapKind
 from csi_driver.journal.entries import VolumeEntry
+from csi_driver.operations.group_members import is_snap_of_own_group
 from csi_driver.operations.origin import CLONE_PREFIX
 from csi_driver.operations.site import Site
 
@@ -16,7 +17,7 @@ _HOLDING = (SnapKind.USER, SnapKind.GROUP)
 def is_own_snap(site: Site, info: ImageInfo, snap: Snap) -> bool:
     """Whether the journal knows the snap: a snapshot's, or the one that a clone of the volume is made from."""
     if snap.kind is not SnapKind.USER:
-        return False
+        return is_snap_of_own_group(site, info, snap)
     if snap.name.startswith(CLONE_PREFIX):
         return True
     entry = site.snapshots.load(snap.name[-_UUID_LENGTH:])

@@ -9,7 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from csi_driver.errors import InvalidRequest
-from csi_driver.model import CloneFormat, ConstrainedPool, FlattenMode, FlattenPolicy, ImageLayout, SnapshotSpec
+from csi_driver.model import (
+    CloneFormat,
+    ConstrainedPool,
+    FlattenMode,
+    FlattenPolicy,
+    GroupSnapshotSpec,
+    ImageLayout,
+    SnapshotSpec,
+)
 from csi_driver.rpc.fields import check_text
 from csi_driver.rpc.topology import parse_constrained_pools
 
@@ -101,6 +109,23 @@ def parse_snapshot_class(name: str, source_handle: str, given: Mapping[str, str]
             )
     prefix = _prefix("snapshotNamePrefix", given.get("snapshotNamePrefix") or "csi-snap-")
     return SnapshotSpec(name, source_handle, prefix, given.get("clusterID", ""))
+
+
+GROUP_KEYS = ("clusterID", "pool", "volumeGroupNamePrefix", "snapshotNamePrefix")
+"""Of a VolumeGroupSnapshotClass. `snapshotNamePrefix` is accepted for compatibility: RBD names a group's snaps itself."""
+
+
+def parse_group_class(name: str, source_handles: tuple[str, ...], given: Mapping[str, str]) -> GroupSnapshotSpec:
+    """Raises InvalidRequest that names the key, the value and what is allowed."""
+    for key in given:
+        if key not in GROUP_KEYS and not key.startswith(KUBERNETES_PREFIX):
+            raise InvalidRequest(
+                f"parameter {key!r} is not known; allowed are {', '.join(GROUP_KEYS)} and {KUBERNETES_PREFIX}*"
+            )
+    prefix = _prefix("volumeGroupNamePrefix", given.get("volumeGroupNamePrefix") or "csi-vol-group-")
+    _prefix("snapshotNamePrefix", given.get("snapshotNamePrefix") or "csi-snap-")
+    pool = check_text("parameter pool", given.get("pool", ""))
+    return GroupSnapshotSpec(name, source_handles, prefix, given.get("clusterID", ""), pool)
 
 
 def _check_known(key: str) -> None:

@@ -26,6 +26,7 @@ def snapshot_answer(snapshot: Snapshot) -> pb.Snapshot:
         source_volume_id=snapshot.source_handle,
         size_bytes=snapshot.size_bytes,
         ready_to_use=True,
+        group_snapshot_id=snapshot.group_handle,
         accessible_topology=accessible_topology(snapshot.topology),
     )
     answer.creation_time.FromNanoseconds(int(snapshot.created_at * 1e9))

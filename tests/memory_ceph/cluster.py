@@ -11,6 +11,7 @@ from csi_driver.ceph.api import (
     Ancestry,
     Cluster,
     Clusters,
+    Groups,
     HealthCheck,
     Images,
     Leases,
@@ -22,6 +23,7 @@ from csi_driver.errors import ClusterUnavailable, InvalidRequest, PoolMissing
 from csi_driver.model import ClusterEntry, Credentials, ImageAddress
 from tests.memory_ceph import state
 from tests.memory_ceph.ancestry import MemoryAncestry
+from tests.memory_ceph.groups import MemoryGroups
 from tests.memory_ceph.objects import MemoryObjects
 from tests.memory_ceph.seam import Client
 from tests.memory_ceph.snaps import MemoryImages
@@ -139,6 +141,9 @@ class Connection:
         self.ceph.cut_off_until[address] = self.ceph.now() + seconds
         self.reach("cluster.blocklist:after")
 
+    def clones_format_2(self) -> bool:
+        return self.ceph.clones_format_2
+
     def replace(self) -> None:
         self.is_given_up = True
 
@@ -160,6 +165,7 @@ class MemoryPool:
         self.objects: Objects = objects
         self.leases: Leases = objects
         self.images: Images = MemoryImages(cluster, ceph, place)
+        self.groups: Groups = MemoryGroups(cluster, ceph, place)
         self.ancestry: Ancestry = MemoryAncestry(cluster, ceph.images)
 
 

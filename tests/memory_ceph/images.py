@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from typing import Protocol
 
 from csi_driver.ceph.api import (
@@ -15,13 +16,14 @@ from csi_driver.ceph.api import (
     ImageMissing,
     MetadataWrite,
     Snap,
+    SnapKind,
     TrashEntry,
     Watcher,
 )
 from csi_driver.errors import InvalidRequest
 from csi_driver.model import ImageLayout
 from tests.memory_ceph.seam import Link, seam
-from tests.memory_ceph.state import BLOCK, Images, Place, StoredImage
+from tests.memory_ceph.state import BLOCK, Images, Place, StoredImage, StoredSnap
 
 _NEEDS = {"object-map": "exclusive-lock", "fast-diff": "object-map"}
 
@@ -148,7 +150,7 @@ class ImageCalls:
             size_bytes=image.size_bytes,
             features=image.features,
             data_pool=image.data_pool,
-            snaps=tuple(Snap(one.snap_id, one.name, one.size_bytes, one.kind) for one in image.snaps.values()),
+            snaps=tuple(_snap(one) for one in image.snaps.values()),
             has_parent=image.parent is not None and image.overlap_bytes > 0,
             watchers=self.watchers_of(image),
         )
@@ -253,6 +255,8 @@ class ImageCalls:
             return
         if self.ceph.watchers(image):
             raise ImageBusy(image_id)
+        if image.group:
+            raise ImageBusy(image_id)
         if image.snaps:
             raise ImageHasSnapshots(image_id)
 
@@ -262,3 +266,10 @@ class ImageCalls:
             image.parent, image.overlap_bytes = None, 0
             self.ceph.images.drop(image)
             self.link.reach(f"{call}:headless")
+
+
+def _snap(snap: StoredSnap) -> Snap:
+    found = Snap(snap.snap_id, snap.name, snap.size_bytes, snap.kind)
+    if snap.kind is not SnapKind.GROUP or snap.group is None:
+        return found
+    return replace(found, group=snap.group.name, group_pool_id=snap.group.pool_id)

@@ -50,6 +50,13 @@ class MemoryImages(ImageCalls):
             raise ImageMissing(f"snap {snap}")
         return _dated(found)
 
+    @seam("images.get_snap_time")
+    def get_snap_time(self, image_id: str, snap_id: int) -> float:
+        found = self.opened(image_id).snaps.get(snap_id)
+        if found is None:
+            raise ImageMissing(f"snap {snap_id}")
+        return found.created_at
+
     @seam("images.snap_ids")
     def snap_ids(self, image_id: str) -> tuple[int, ...]:
         image = self.ceph.images.by_id.get(image_id)
@@ -127,7 +134,7 @@ class MemoryImages(ImageCalls):
         there = source.pool.images.raw
         assert isinstance(there, Place)
         image = self.ceph.images.by_id.get(there.names.get(source.image, ""))
-        snap = image.find_snap(source.snap) if image else None
+        snap = image.snap_of(source) if image else None
         if image is None or snap is None or not self._is_whole(image, snap):
             raise ImageMissing(f"{source.image}@{source.snap}")
         if "layering" not in image.features:

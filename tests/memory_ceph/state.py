@@ -7,7 +7,7 @@ from the state alone: what can be opened, what is read, which snap goes with its
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from csi_driver.ceph.api import ParentSnap, SnapKind
+from csi_driver.ceph.api import CloneSource, ParentSnap, SnapKind
 
 BLOCK = 1 << 20
 """Bytes of a block."""
@@ -26,8 +26,19 @@ class StoredSnap:
     kind: SnapKind = SnapKind.USER
     is_protected: bool = False
     original_name: str = ""
+    group: "StoredGroup | None" = None
     children: dict[str, int] = field(default_factory=dict)
     """Clone format of each image that is listed as a child, by its id."""
+
+
+@dataclass(eq=False)
+class StoredGroup:
+    """A group: ids of its members, and whether each of its snaps is complete, by name."""
+
+    pool_id: int
+    name: str
+    members: set[str] = field(default_factory=set)
+    snaps: dict[str, bool] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -41,6 +52,7 @@ class Place:
     """Address of the holder, and the second at which the lease ends."""
     names: dict[str, str] = field(default_factory=dict)
     """Id of each image by name: also of one whose header is not written yet."""
+    groups: dict[str, StoredGroup] = field(default_factory=dict)
     trash: dict[str, str] = field(default_factory=dict)
     kept_until: dict[str, float] = field(default_factory=dict)
     removing: dict[str, str] = field(default_factory=dict)
@@ -63,12 +75,20 @@ class StoredImage:
     snaps: dict[int, StoredSnap] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
     mark: int = 0
+    group: StoredGroup | None = None
     watches: dict[str, float] = field(default_factory=dict)
     """The second at which the watch of each address ends: without end while its client lives."""
 
     def find_snap(self, name: str) -> StoredSnap | None:
         """A user snap."""
         return next((one for one in self.snaps.values() if one.kind is SnapKind.USER and one.name == name), None)
+
+    def snap_of(self, source: CloneSource) -> StoredSnap | None:
+        """A user snap by name, or a group's by id."""
+        if source.snap_id is None:
+            return self.find_snap(source.snap)
+        snap = self.snaps.get(source.snap_id)
+        return snap if snap and snap.kind is not SnapKind.TRASH else None
 
     def object_map(self, snap_id: int) -> str:
         return f"rbd_object_map.{self.image_id}.{snap_id:016x}"

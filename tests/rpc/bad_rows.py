@@ -53,6 +53,10 @@ def put(path: str, value: object) -> Spoil:
     return spoil
 
 
+def append(field: str, *values: str) -> Spoil:
+    return lambda request: getattr(request, field).extend(values)
+
+
 def put_key(field: str, key: str, value: str) -> Spoil:
     return lambda request: getattr(request, field).update({key: value})
 
@@ -96,6 +100,9 @@ def _rows_of_field(rpc: str, field: FieldDescriptor) -> Iterator[Row]:
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
         big = put_key(name, "clusterID" if name == "parameters" else "big", "x" * 5000)
         yield Row(rpc, f"{name} too large", big, name)
+    elif field.type == FieldDescriptor.TYPE_STRING and field.is_repeated:
+        for text in ("x" * 129, "a\0b"):
+            yield Row(rpc, f"{name} with {text[:3]!r}", append(name, text), name)
     elif field.type == FieldDescriptor.TYPE_STRING:
         size = 5000 if name.endswith("_path") else 257 if name == "node_id" else 129
         yield Row(rpc, f"{name} too long", put(name, "/" + "x" * (size - 1)), name)
@@ -172,6 +179,9 @@ WITH_SECRETS = (
     "ValidateVolumeCapabilities",
     "CreateSnapshot",
     "DeleteSnapshot",
+    "CreateVolumeGroupSnapshot",
+    "DeleteVolumeGroupSnapshot",
+    "GetVolumeGroupSnapshot",
     "ListSnapshots",
     "GetSnapshot",
     "ControllerPublishVolume",
@@ -235,6 +245,11 @@ def rows_of_parameters() -> Iterator[Row]:
     yield Row("CreateVolume", "limits that nobody holds", held, "mounter")
     for key, value in (("clusterID", "nowhere"), ("snapshotNamePrefix", "a/b"), ("flatten", "x"), ("", "x")):
         yield Row("CreateSnapshot", f"{key} {value!r}", put_key("parameters", key, value), key or "parameter")
+    for key, value in (("clusterID", "nowhere"), ("volumeGroupNamePrefix", "a/b"), ("flatten", "x"), ("pool", "none")):
+        yield Row("CreateVolumeGroupSnapshot", f"{key} {value!r}", put_key("parameters", key, value), key)
+    yield Row("CreateVolumeGroupSnapshot", "volume absent", append("source_volume_ids", "fake"), "fake", (MISSING,))
+    yield Row("CreateVolumeGroupSnapshot", "volume twice", append("source_volume_ids", "a", "a"), "source_volume_ids")
+    yield Row("GetVolumeGroupSnapshot", "absent", put("group_snapshot_id", "fake"), "fake", (MISSING,))
     yield Row("CreateSnapshot", "source absent", put("source_volume_id", "fake"), "volume", (MISSING,))
     snapshot = put("volume_content_source.snapshot.snapshot_id", "fake")
     yield Row("CreateVolume", "from a snapshot", snapshot, "volume_content_source|snapshot", (INVALID, MISSING))

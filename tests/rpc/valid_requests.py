@@ -35,6 +35,7 @@ CONTROLLER_RPCS = (
     "ControllerPublishVolume",
     "ControllerUnpublishVolume",
 )
+GROUP_RPCS = ("CreateVolumeGroupSnapshot", "DeleteVolumeGroupSnapshot", "GetVolumeGroupSnapshot")
 NODE_RPCS = (
     "NodeStageVolume",
     "NodeUnstageVolume",
@@ -44,12 +45,13 @@ NODE_RPCS = (
     "NodeGetVolumeStats",
     "NodeGetVolumeHealth",
 )
-RPCS = CONTROLLER_RPCS + NODE_RPCS
+RPCS = GROUP_RPCS + CONTROLLER_RPCS + NODE_RPCS
 ARGUMENTLESS_RPCS = (
     "GetPluginInfo",
     "GetPluginCapabilities",
     "Probe",
     "ControllerGetCapabilities",
+    "GroupControllerGetCapabilities",
     "NodeGetCapabilities",
     "NodeGetInfo",
     "NodeGetStorageHealth",
@@ -63,6 +65,9 @@ REQUIRED = {
     "ControllerModifyVolume": ("volume_id", "mutable_parameters"),
     "ValidateVolumeCapabilities": ("volume_id", "volume_capabilities"),
     "CreateSnapshot": ("source_volume_id", "name"),
+    "CreateVolumeGroupSnapshot": ("name", "source_volume_ids"),
+    "DeleteVolumeGroupSnapshot": ("group_snapshot_id",),
+    "GetVolumeGroupSnapshot": ("group_snapshot_id",),
     "DeleteSnapshot": ("snapshot_id",),
     "ListVolumes": (),
     "ControllerListVolumeHealth": (),
@@ -129,6 +134,14 @@ class World:
             "ControllerModifyVolume": pb.ControllerModifyVolumeRequest(
                 volume_id=volume_id, mutable_parameters={"maxIops": "5000"}, secrets=secrets
             ),
+            "CreateVolumeGroupSnapshot": pb.CreateVolumeGroupSnapshotRequest(
+                name="bad", source_volume_ids=[volume_id], secrets=secrets, parameters={"clusterID": "dev"}
+            ),
+            # A volume's handle: what would be deleted by mistake is there.
+            "DeleteVolumeGroupSnapshot": pb.DeleteVolumeGroupSnapshotRequest(
+                group_snapshot_id=volume_id, secrets=secrets
+            ),
+            "GetVolumeGroupSnapshot": pb.GetVolumeGroupSnapshotRequest(group_snapshot_id=volume_id, secrets=secrets),
             "CreateSnapshot": pb.CreateSnapshotRequest(
                 name="bad", source_volume_id=volume_id, secrets=secrets, parameters={"clusterID": "dev"}
             ),

@@ -8,6 +8,8 @@ from csi_driver.operations.creation import Behind, VolumeCreation
 from csi_driver.operations.deletion import VolumeDeletion
 from csi_driver.operations.expansion import VolumeExpansion
 from csi_driver.operations.flattener import Flattener
+from csi_driver.operations.group_deletion import GroupDeletion
+from csi_driver.operations.groups import GroupCreation
 from csi_driver.operations.purge import Purger
 from csi_driver.operations.site import PoolKey, Sites
 from csi_driver.operations.snapshot_deletion import SnapshotDeletion
@@ -34,6 +36,8 @@ class Process:
         self.deletion = VolumeDeletion(sites, locks, _later)
         self.expansion = VolumeExpansion(sites, locks)
         self.snapshot_creation = SnapshotCreation(sites, locks, _later)
+        self.group_creation = GroupCreation(sites, locks, _later)
+        self.group_deletion = GroupDeletion(sites, locks, _later)
         self.snapshot_deletion = SnapshotDeletion(sites, locks, _later)
 
     def sweep(self) -> None:

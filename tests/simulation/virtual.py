@@ -8,10 +8,10 @@ from contextlib import contextmanager
 import pytest
 
 from csi_driver.journal import journal, makers
-from csi_driver.operations import creation, deletion, depth, election, flattener, flattening, snapshots
+from csi_driver.operations import creation, deletion, depth, election, flattener, flattening, groups, snapshots
 
 _TIMED = (journal, makers, deletion, depth, election, flattener, flattening)
-_NAMING = (creation, snapshots)
+_NAMING = (creation, groups, snapshots)
 
 
 class Clock:

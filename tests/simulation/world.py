@@ -118,10 +118,11 @@ class MemoryWorld:
         found = [f"image {name}" for name in place.names]
         found += [f"trash {image_id} {name}" for image_id, name in (*place.trash.items(), *place.removing.items())]
         found += [f"header {image_id}" for image_id in self.ceph.images.by_id]
+        found += [f"group {name}" for name in place.groups]
         for name, keys in place.objects.items():
             if name.startswith(("csi.volume.", "csi.snap.", "rbd_")):
                 found.append(f"object {name}")
-            if name.startswith(("csi.volumes.", "csi.snaps.", "csi.flatten.")):
+            if name.startswith(("csi.volumes.", "csi.snaps.", "csi.groups.", "csi.flatten.")):
                 found += [f"key {name} {key}" for key in keys]
         return found
 

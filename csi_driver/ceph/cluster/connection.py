@@ -9,13 +9,15 @@ from typing import Any
 import rados
 import structlog
 
+from csi_driver.ceph.adoption import Adoption
 from csi_driver.ceph.ancestry import HeaderAncestry
-from csi_driver.ceph.api import DAY_S, Ancestry, Cluster, HealthCheck, Images, Leases, Pool, PoolUsage
+from csi_driver.ceph.api import DAY_S, Ancestry, Cluster, Groups, HealthCheck, Images, Leases, Pool, PoolUsage
 from csi_driver.ceph.clone_gate import CloneGate
 from csi_driver.ceph.cluster import monitor
 from csi_driver.ceph.cluster.objects import RadosObjects
 from csi_driver.ceph.cluster.reach import check_key_form
 from csi_driver.ceph.errnos import RECONNECT, meaning_of
+from csi_driver.ceph.groups import RbdGroups
 from csi_driver.ceph.images import Learnt, OpenedImages, Place, RbdImages
 from csi_driver.errors import ClusterUnavailable, PoolMissing, Unauthenticated
 from csi_driver.model import ClusterEntry, Credentials, ImageAddress
@@ -124,6 +126,11 @@ class Connection:
         with step("cluster.ask_monitor", command["prefix"]), self.translated(doing):
             return monitor.ask(self._rados, command)
 
+    def clones_format_2(self) -> bool:
+        doing = "ask a monitor for the oldest clients that are let in"
+        with step("cluster.ask_monitor", "osd get-require-min-compat-client"), self.translated(doing):
+            return monitor.oldest_client(self._rados) >= "mimic"  # releases are called in the order of the alphabet
+
     def usage(self) -> dict[str, PoolUsage]:
         return monitor.usage(self._ask({"prefix": "df", "detail": "detail"}))
 
@@ -199,7 +206,9 @@ class RadosPool:
             cluster.pool_name,
         )
         self.ancestry: Ancestry = HeaderAncestry((self.pool_id, self.namespace), self.objects, self.cluster.headers)
-        self.images = RbdImages(place, self.objects, self.cluster.translated)
+        adoption = Adoption(self.pool_id, self.namespace, cluster.headers)
+        self.images = RbdImages(place, self.objects, cluster.translated, adoption)
+        self.groups: Groups = RbdGroups(self.ioctx, self.pool_id, self.objects, cluster.translated)
 
     @property
     def name(self) -> str:

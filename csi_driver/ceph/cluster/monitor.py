@@ -22,10 +22,20 @@ class Connection(Protocol):
 
 def ask(connection: Connection, command: Mapping[str, str]) -> Any:
     """The command's answer, parsed. Raises AccessDenied, ClusterTimeout, ClusterUnavailable."""
-    number, answer, said = connection.mon_command(json.dumps({**command, "format": "json"}), b"")
+    answer = _answer(connection, {**command, "format": "json"})
+    # The first document of it: some releases write a second list, of ranges, behind that of the blocklist.
+    return json.JSONDecoder().raw_decode(answer.lstrip())[0]
+
+
+def oldest_client(connection: Connection) -> str:
+    """Name of the release from which on clients are let in; this command answers plain text whatever is asked for."""
+    return _answer(connection, {"prefix": "osd get-require-min-compat-client"}).strip()
+
+
+def _answer(connection: Connection, command: Mapping[str, str]) -> str:
+    number, answer, said = connection.mon_command(json.dumps(command), b"")
     if number == 0:
-        # The first document of it: some releases write a second list, of ranges, behind that of the blocklist.
-        return json.JSONDecoder().raw_decode(answer.decode().lstrip())[0]
+        return answer.decode()
     prefix = command["prefix"]
     if -number in _DENIED:
         raise AccessDenied(f"the user may not ask a monitor for {prefix!r}: it needs the capability mon 'profile rbd'")
