@@ -27,6 +27,7 @@ MAX_NODE_ID_BYTES = 256
 
 _DRIVER_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?")
 _INSTANCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_MAX_PORT = 65535
 _TOPOLOGY_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _TOPOLOGY_PREFIX = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 
@@ -42,7 +43,8 @@ class ServeConfig:
     socket_path: where to serve · node_id: this node's name · controller, node: which halves run · driver_name: as the
     CSIDriver object has it · instance: the journal's, `default` unless set · timeout_s: for a whole RPC ·
     max_volumes_per_node: 0 for no limit · has_topology: offered by every instance · node_topology: this node's segments ·
-    fences_gone_nodes: when a volume is withdrawn from a node that is out of service
+    fences_gone_nodes: when a volume is withdrawn from a node that is out of service ·
+    metrics_address: host and port of the metrics; None: none are served · trace_file: None: nothing is traced
     """
 
     socket_path: Path
@@ -57,6 +59,8 @@ class ServeConfig:
     has_topology: bool
     node_topology: Mapping[str, str] = field(default_factory=dict)
     fences_gone_nodes: bool = False
+    metrics_address: tuple[str, int] | None = None
+    trace_file: Path | None = None
 
     def __post_init__(self) -> None:
         _check_node_id(self.node_id)
@@ -102,6 +106,16 @@ def parse_topology(pairs: tuple[str, ...]) -> dict[str, str]:
     if len(prefixes) > 1:
         raise ConfigError(f"--node-topology: all keys need the same prefix, these have {', '.join(sorted(prefixes))}")
     return segments
+
+
+def parse_address(text: str) -> tuple[str, int] | None:
+    """HOST:PORT, the host in brackets where it is an IPv6 address, or empty for all; None without one. Raises ConfigError."""
+    if not text:
+        return None
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > _MAX_PORT:
+        raise ConfigError(f"--metrics-address {text!r} is not HOST:PORT, with a port from 0 to {_MAX_PORT}")
+    return host.removeprefix("[").removesuffix("]") or "0.0.0.0", int(port)  # noqa: S104 - all interfaces, as asked for
 
 
 class ClustersFile:

@@ -4,6 +4,7 @@ A call takes all its keys at once or none, and never waits: the sidecars repeat 
 """
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -19,6 +20,13 @@ class KeyedLocks:
         self._guard = threading.Lock()
         self._exclusive: dict[str, Call] = {}
         self._shared: dict[str, list[Call]] = {}
+
+    def held_seconds(self) -> list[float]:
+        """How long each call that holds a lock has been under way."""
+        now = time.monotonic()
+        with self._guard:
+            holders = {*self._exclusive.values(), *(call for calls in self._shared.values() for call in calls)}
+        return [now - call.started for call in holders]
 
     @contextmanager
     def hold(self, *keys: str, shared: Sequence[str] = ()) -> Iterator[None]:

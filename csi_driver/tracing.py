@@ -12,7 +12,7 @@ import time
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import structlog
 
@@ -40,6 +40,35 @@ class Call:
         """Who works, since when, at what: for the answer of another call that has to wait."""
         said = f"; last trouble: {self.last_trouble}" if self.last_trouble else ""
         return f"{self.method} (call {self.call_id}) for {time.monotonic() - self.started:.1f} s, in {self.phase}{said}"
+
+
+@dataclass(frozen=True)
+class StepEnd:
+    """A step that has ended. error: with which it did, if it did; call: for which it was made, if for one."""
+
+    name: str
+    subject: str
+    call: Call | None
+    seconds: float
+    error: BaseException | None
+
+
+class Observer(Protocol):
+    """Hears of what ends, on the thread that did it."""
+
+    def step_ended(self, ended: StepEnd) -> None: ...
+
+    def call_ended(self, call: Call, code: str, seconds: float) -> None: ...
+
+
+observers: list[Observer] = []
+"""Set once, before anything is served."""
+
+
+def call_ended(call: Call, code: str) -> None:
+    """The call was answered with this status code."""
+    for observer in observers:
+        observer.call_ended(call, code, time.monotonic() - call.started)
 
 
 _current: ContextVar[Call | None] = ContextVar("call", default=None)
@@ -78,12 +107,15 @@ class step:  # noqa: N801 - reads as a verb where it is used: `with step("images
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        milliseconds = (time.perf_counter() - self._started) * 1000
+        seconds = time.perf_counter() - self._started
+        milliseconds = seconds * 1000
         if error:
             if call := _current.get():
                 call.last_trouble = f"{self._name} {self._subject}: {error}"
             log.debug("step", step=self._name, of=self._subject, ms=round(milliseconds, 2), failed=repr(error))
         else:
             log.debug("step", step=self._name, of=self._subject, ms=round(milliseconds, 2))
+        for observer in observers:
+            observer.step_ended(StepEnd(self._name, self._subject, _current.get(), seconds, error))
         if failpoints.armed:
             failpoints.reach(f"{self._name}:after")

@@ -70,7 +70,7 @@ class DriverProcess:
     def pid(self) -> int:
         return self._running().pid
 
-    def restart(self, environment: Mapping[str, str] | None = None) -> None:
+    def restart(self, environment: Mapping[str, str] | None = None, *, ready_within_s: float = START_TIMEOUT_S) -> None:
         """Starts the process, which must not run, and waits until it is ready. `environment` replaces what was added."""
         assert self._process is None, "the driver runs already"
         if environment is not None:
@@ -79,12 +79,12 @@ class DriverProcess:
             self._process = subprocess.Popen(
                 self._command, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
-        deadline = time.monotonic() + START_TIMEOUT_S
+        deadline = time.monotonic() + ready_within_s
         while not self.rpc.is_ready(timeout_s=0.5):
             if self._process.poll() is not None:
                 raise DriverMisbehaved(f"the driver ended with {self._process.returncode} at start\n{self.log_tail()}")
             if time.monotonic() > deadline:
-                raise DriverMisbehaved(f"the driver was not ready after {START_TIMEOUT_S} s\n{self.log_tail()}")
+                raise DriverMisbehaved(f"the driver was not ready after {ready_within_s} s\n{self.log_tail()}")
             time.sleep(0.05)
 
     def pause(self) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import structlog
 
+from csi_driver import tracing
 from csi_driver.ceph.cluster import RadosClusters, Timeouts
-from csi_driver.config import ClustersFile, ServeConfig
+from csi_driver.config import ClustersFile, ConfigError, ServeConfig
 from csi_driver.host.api import Machine
 from csi_driver.host.filesystems import LocalFilesystems
 from csi_driver.host.fuse import FuseAttacher
@@ -89,10 +90,44 @@ class Driver:
         self._flattener.look_at(key)
 
     def start(self) -> None:
+        """Raises ConfigError, DriverError: an address or a file that cannot be opened."""
+        self._observe()
         self._readiness.start()
         if self._config.node:
             self._registration.start()
         self._server.start()
+
+    def _observe(self) -> None:
+        config = self._config
+        if config.trace_file:
+            from csi_driver.observing.trace_file import TraceFile  # noqa: PLC0415 - only where it is asked for
+
+            try:
+                tracing.observers.append(TraceFile(config.trace_file))
+            except OSError as error:
+                raise ConfigError(f"--trace {config.trace_file}: {error.strerror}") from error
+        if config.metrics_address:
+            from csi_driver.observing.metrics import Metrics, State  # noqa: PLC0415 - likewise
+
+            metrics = Metrics(
+                State(
+                    running=self._gates.inside,
+                    held=self._locks.held_seconds,
+                    backlog=lambda: {**self._purger.backlog(), **self._flattener.backlog()},
+                    clusters=lambda: (
+                        dict.fromkeys(self._clusters_file.entries(), True)
+                        | dict.fromkeys(self._readiness.troubles(), False)
+                    ),
+                    is_ready=self._readiness.is_ready,
+                )
+            )
+            tracing.observers.append(metrics)
+            host, port = config.metrics_address
+            try:
+                port = metrics.serve(host, port)
+            except OSError as error:
+                raise ConfigError(f"--metrics-address {host}:{port}: {error.strerror}") from error
+            log.info("serving metrics", host=host, port=port)
 
     def stop(self, grace_s: float) -> bool:
         """Whether all calls ended within the grace time."""

@@ -20,6 +20,7 @@ from csi_driver.config import (
     ClustersFile,
     ConfigError,
     ServeConfig,
+    parse_address,
     parse_topology,
 )
 
@@ -43,6 +44,15 @@ _GRACE_S = 20.0
 @click.option("--node-topology", multiple=True, metavar="KEY=VALUE", help="A segment of this node's topology.")
 @click.option(
     "--fence-gone-nodes", is_flag=True, help="Cut nodes that are out of service off from what is withdrawn from them."
+)
+@click.option(
+    "--metrics-address", default=None, metavar="HOST:PORT", help="Serve /metrics, /healthz and /readyz there."
+)
+@click.option(
+    "--trace",
+    default=None,
+    type=click.Path(path_type=Path),
+    help="Write every call and step to this file, for trace viewers.",
 )
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
@@ -84,6 +94,8 @@ def _configuration(flags: dict[str, Any]) -> ServeConfig:
         has_topology=flags["topology"],
         node_topology=topology,
         fences_gone_nodes=flags["fence_gone_nodes"],
+        metrics_address=parse_address(flags["metrics_address"] or ""),
+        trace_file=flags["trace"],
     )
 
 

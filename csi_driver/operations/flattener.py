@@ -48,6 +48,7 @@ class Flattener:
         self._tasks = PoolTasks("flatten", self._sweep, _PACE)
         self.look_at = self._tasks.look_at
         self.stop = self._tasks.stop
+        self.backlog = self._tasks.backlog
 
     def describe(self, image_id: str) -> str:
         """How far it is, for the answer of a create that waits."""

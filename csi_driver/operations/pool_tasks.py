@@ -61,6 +61,7 @@ class Pace:
 @dataclass
 class _Pool:
     wanted: threading.Event = field(default_factory=threading.Event)
+    waiting: int = 0
 
 
 class PoolTasks:
@@ -87,6 +88,11 @@ class PoolTasks:
             name = f"{self._noun}-{key.pool}"
             threading.Thread(target=self._work, args=(key, pool), name=name, daemon=True).start()
 
+    def backlog(self) -> dict[tuple[str, str, str], int]:
+        """How many things wait, by what is done with them, cluster and pool; as the last look at each pool found."""
+        with self._guard:
+            return {(self._noun, key.cluster_id, str(key.pool)): pool.waiting for key, pool in self._pools.items()}
+
     def stop(self) -> None:
         """End after what is being done now; the rest stands in Ceph."""
         with self._guard:
@@ -102,6 +108,7 @@ class PoolTasks:
             pool.wanted.clear()
             swept = self._sweep_safely(key)
             with self._guard:
+                pool.waiting = swept.waiting
                 attempts = attempts + 1 if swept.waiting and not swept.cleared else 0
                 if self._pace.attempts and attempts >= self._pace.attempts:
                     swept = replace(swept, waiting=0)  # given up, but for what is due later

@@ -30,6 +30,7 @@ class Purger:
         self._tasks = PoolTasks("purge", self._sweep, _PACE)
         self.look_at = self._tasks.look_at
         self.stop = self._tasks.stop
+        self.backlog = self._tasks.backlog
 
     def _sweep(self, key: PoolKey) -> Swept:
         swept = Swept()

@@ -42,6 +42,12 @@ class Gates:
             gate = self._gates.setdefault(key, _Gate(key))
         return gate.run(work)
 
+    def inside(self) -> dict[str, int]:
+        """Calls that run behind each gate, or wait to."""
+        with self._guard:
+            gates = dict(self._gates)
+        return {key: gate.inside for key, gate in gates.items()}
+
     def drain(self, timeout_s: float) -> bool:
         """Wait for what still runs; whether all of it ended in time."""
         ends = time.monotonic() + timeout_s
@@ -57,6 +63,10 @@ class _Gate:
         self._pool = ThreadPoolExecutor(RUNNING_LIMIT, thread_name_prefix=f"gate-{key}")
         self._guard = threading.Condition()
         self._inside = 0
+
+    @property
+    def inside(self) -> int:
+        return self._inside
 
     def run(self, work: Callable[[], T]) -> T:
         call = tracing.current() or tracing.Call("a task without a call")

@@ -81,6 +81,7 @@ def _message(call: tracing.Call, error: Exception) -> str:
 
 
 def _log_answer(call: tracing.Call, error: Exception | None) -> None:
+    tracing.call_ended(call, "OK" if error is None else code_of(error).name)
     known = {"method": call.method, "of": call.subject, "seconds": round(time.monotonic() - call.started, 4)}
     if error is None:
         log.info("answer", code="OK", **known)
