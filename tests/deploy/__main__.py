@@ -6,8 +6,9 @@ from pathlib import Path
 from tests.deploy.helm import rendered
 
 MANIFESTS = Path(__file__).parents[2] / "deploy" / "manifests" / "rbd-csi.yaml"
-_HEAD = """# Rendered from deploy/chart by scripts/manifests: change the chart, not this file. The clusters file (docs/operating.md) is
-# in a Secret that you make: kubectl create secret generic rbd-csi-clusters --namespace rbd-csi --from-file=config.json
+_HEAD = """# Rendered from deploy/chart by scripts/manifests: change the chart, not this file. The clusters file
+# (docs/operating.md) is in a Secret that you make:
+#   kubectl create secret generic rbd-csi-clusters --namespace rbd-csi --from-file=config.json
 apiVersion: v1
 kind: Namespace
 metadata:
