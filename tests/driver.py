@@ -38,13 +38,13 @@ class DriverMisbehaved(AssertionError):
 class DriverProcess:
     """One `rbd-csi serve`. Made by `start`; `rpc` is its client."""
 
-    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], prefix: Sequence[str] = ()) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="rbd-csi-"))
         self.socket = self.directory / "socket" / "csi.sock"
         self.socket.parent.mkdir()
         self.log = self.directory / "log"
         endpoint = ("--endpoint", f"unix://{self.socket}")
-        self._command = (sys.executable, "-m", "csi_driver", "serve", *endpoint, *arguments)
+        self._command = (*prefix, sys.executable, "-m", "csi_driver", "serve", *endpoint, *arguments)
         self._environment = {**_outside_of_kubernetes(), **environment}
         self._process: subprocess.Popen[bytes] | None = None
         self.rpc = Driver(self.socket)
@@ -56,9 +56,13 @@ class DriverProcess:
         clusters: Path,
         node_id: str = "node-1",
         environment: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
     ) -> Self:
-        """Runs both halves, and returns when Probe answers ready; `arguments` are further flags of `serve`."""
-        driver = cls(("--node-id", node_id, "--clusters", str(clusters), *arguments), environment or {})
+        """Runs both halves, and returns when Probe answers ready; `arguments` are further flags of `serve`.
+
+        `prefix`: a command that runs the driver's, in the same process.
+        """
+        driver = cls(("--node-id", node_id, "--clusters", str(clusters), *arguments), environment or {}, prefix)
         try:
             driver.restart()
         except BaseException:

@@ -204,6 +204,8 @@ class Driver:
         """Inside a Kubernetes cluster its API knows them, elsewhere they make themselves known."""
         if os.environ.get("KUBERNETES_SERVICE_HOST"):
             return KubernetesNodes(self._config.driver_name)
+        if self._config.fences_gone_nodes:
+            log.warning("--fence-gone-nodes has no effect outside Kubernetes: nobody tells there that a node is gone")
         return RegisteredNodes(pools)
 
     def _group_operations(self) -> GroupOperations:

@@ -109,6 +109,8 @@ class NodeRegistration:
         return all(known)
 
     def _run(self) -> None:
+        if not self._cluster_ids():
+            log.info("this node is not registered: the clusters file names no credentials; only Kubernetes can know it")
         while not self._ended.is_set():
             is_known = self.register()
             self._tried.set()

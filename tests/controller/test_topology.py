@@ -126,3 +126,18 @@ def test_a_snapshot_is_where_its_volume_is_and_is_refused_elsewhere(bed: Bed) ->
     assert refusal_of(error.value).code is grpc.StatusCode.RESOURCE_EXHAUSTED
     bed.calls.delete_snapshot_until_done(snapshot.snapshot_id)
     bed.calls.delete_until_done(volume.volume_id)
+
+
+def test_listings_tell_the_zone_and_a_zone_without_a_pool_has_no_room(bed: Bed) -> None:
+    """Its name's key is in one pool and its entry in another: it is told once."""
+    volume = bed.made("listed", B)
+    controller = bed.calls.driver.controller
+    listed = [entry.volume for entry in controller.ListVolumes(pb.ListVolumesRequest()).entries]
+    assert [one for one in listed if one.volume_id == volume.volume_id] == [volume]
+    for zone, has_room in ((A, True), (B, True), (C, False), ({}, True)):
+        request = pb.GetCapacityRequest(parameters={**bed.calls.parameters, **BY_ZONE})
+        if zone:
+            request.accessible_topology.segments.update(zone)
+        answer = controller.GetCapacity(request)
+        assert (answer.available_capacity > 0, answer.maximum_volume_size.value > 0) == (has_room, has_room), zone
+    bed.calls.delete_until_done(volume.volume_id)
