@@ -36,10 +36,14 @@ class Call:
     phase: str = "starting"
     last_trouble: str = ""
 
+    @property
+    def age_s(self) -> float:
+        return time.monotonic() - self.started
+
     def describe(self) -> str:
         """Who works, since when, at what: for the answer of another call that has to wait."""
         said = f"; last trouble: {self.last_trouble}" if self.last_trouble else ""
-        return f"{self.method} (call {self.call_id}) for {time.monotonic() - self.started:.1f} s, in {self.phase}{said}"
+        return f"{self.method} (call {self.call_id}) for {self.age_s:.1f} s, in {self.phase}{said}"
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ observers: list[Observer] = []
 def call_ended(call: Call, code: str) -> None:
     """The call was answered with this status code."""
     for observer in observers:
-        observer.call_ended(call, code, time.monotonic() - call.started)
+        observer.call_ended(call, code, call.age_s)
 
 
 _current: ContextVar[Call | None] = ContextVar("call", default=None)

@@ -52,6 +52,7 @@ from csi_driver.rpc.identity import Identity, IdentityService
 from csi_driver.rpc.listing import OwnCredentials
 from csi_driver.rpc.node import KnownClusters, NodeInfo, NodeService
 from csi_driver.rpc.server import Registration, Server
+from csi_driver.rpc.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +70,7 @@ class Driver:
         self._config = config
         self._clusters_file = clusters_file
         self._gates = Gates()
+        self._watchdog = Watchdog(self._gates.calls, config.timeout_s)
         self._clusters = RadosClusters(clusters_file.entries, _timeouts(config.timeout_s))
         # Of its own, and soon tired: that a cluster does not answer is what health has to say in time.
         health_clusters = RadosClusters(clusters_file.entries, _HEALTH_TIMEOUTS)
@@ -92,6 +94,7 @@ class Driver:
     def start(self) -> None:
         """Raises ConfigError, DriverError: an address or a file that cannot be opened."""
         self._observe()
+        self._watchdog.start()
         self._readiness.start()
         if self._config.node:
             self._registration.start()
@@ -131,6 +134,7 @@ class Driver:
 
     def stop(self, grace_s: float) -> bool:
         """Whether all calls ended within the grace time."""
+        self._watchdog.stop()
         self._readiness.stop()
         self._registration.stop()
         self._purger.stop()

@@ -39,14 +39,22 @@ class Gates:
         Raises Busy when the gate is full, StillWorking when the deadline passes while the work goes on.
         """
         with self._guard:
-            gate = self._gates.setdefault(key, _Gate(key))
+            gate = self._gates.get(key)
+            if gate is None:
+                gate = self._gates[key] = _Gate(key)
         return gate.run(work)
+
+    def calls(self) -> dict[tracing.Call, str]:
+        """The calls that run behind a gate, or wait to, with its key."""
+        with self._guard:
+            gates = dict(self._gates)
+        return {call: key for key, gate in gates.items() for call in gate.calls()}
 
     def inside(self) -> dict[str, int]:
         """Calls that run behind each gate, or wait to."""
         with self._guard:
             gates = dict(self._gates)
-        return {key: gate.inside for key, gate in gates.items()}
+        return {key: len(gate.calls()) for key, gate in gates.items()}
 
     def drain(self, timeout_s: float) -> bool:
         """Wait for what still runs; whether all of it ended in time."""
@@ -62,17 +70,17 @@ class _Gate:
         self._key = key
         self._pool = ThreadPoolExecutor(RUNNING_LIMIT, thread_name_prefix=f"gate-{key}")
         self._guard = threading.Condition()
-        self._inside = 0
+        self._inside: set[tracing.Call] = set()
 
-    @property
-    def inside(self) -> int:
-        return self._inside
+    def calls(self) -> set[tracing.Call]:
+        with self._guard:
+            return set(self._inside)
 
     def run(self, work: Callable[[], T]) -> T:
         call = tracing.current() or tracing.Call("a task without a call")
-        self._enter()
+        self._enter(call)
         future = self._pool.submit(contextvars.copy_context().run, work)
-        future.add_done_callback(lambda _: self._leave())
+        future.add_done_callback(lambda _: self._leave(call))
         try:
             return future.result(_seconds_left(call))
         except FutureTimeout:
@@ -85,15 +93,15 @@ class _Gate:
             future.add_done_callback(lambda done: _log_late_end(call, done))
             raise StillWorking(f"not finished in time, and goes on: {call.describe()}; repeat the call") from None
 
-    def _enter(self) -> None:
+    def _enter(self, call: tracing.Call) -> None:
         with self._guard:
-            if self._inside >= RUNNING_LIMIT + WAITING_LIMIT:
-                raise Busy(f"too many calls to {self._key!r} at once ({self._inside}); repeat this one later")
-            self._inside += 1
+            if len(self._inside) >= RUNNING_LIMIT + WAITING_LIMIT:
+                raise Busy(f"too many calls to {self._key!r} at once ({len(self._inside)}); repeat this one later")
+            self._inside.add(call)
 
-    def _leave(self) -> None:
+    def _leave(self, call: tracing.Call) -> None:
         with self._guard:
-            self._inside -= 1
+            self._inside.discard(call)
             self._guard.notify_all()
 
     def drain(self, timeout_s: float) -> bool:
