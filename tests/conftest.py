@@ -4,4 +4,9 @@ from csi_driver import logs
 
 logs.set_up("warning", "text")
 
-pytest_plugins = ["tests.fixtures.ceph", "tests.fixtures.driver", "tests.fixtures.seconds"]
+pytest_plugins = [
+    "tests.fixtures.ceph",
+    "tests.fixtures.driver",
+    "tests.fixtures.seconds",
+    "tests.fixtures.workers",
+]
