@@ -45,6 +45,10 @@ class ImageHasSnapshots(Exception):
     """The image has snapshots, so that it cannot be removed."""
 
 
+class CannotCompare(Exception):
+    """The bindings cannot name the older snap."""
+
+
 class ImageKept(Exception):
     """The trash keeps the image for a time that is not over."""
 
@@ -191,6 +195,22 @@ class CloneSource:
 
 
 @dataclass(frozen=True)
+class Extent:
+    """A range of bytes of an image."""
+
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True)
+class Extents:
+    """Ranges in ascending order, without overlap. next_start: where the next ones begin; None at the end of the snap."""
+
+    found: tuple[Extent, ...]
+    next_start: int | None
+
+
+@dataclass(frozen=True)
 class MetadataWrite:
     """One write of an image's metadata: all of it, or nothing. mark: a number beside it, put in place of `over`; 0: none."""
 
@@ -228,6 +248,11 @@ class Images(Protocol):
 
     def get_snap_time(self, image_id: str, snap_id: int) -> float:
         """When a snap of any kind was cut. Raises ImageMissing when either is missing."""
+
+    def changed(self, image_id: str, snap_id: int, base_id: int | None, *, start: int) -> Extents:
+        """What differs, or may, between a snap and an older one; without one, what may hold data. From `start` on, so far as
+        one call goes; what is in no range is equal, or zero. Raises ImageMissing, CannotCompare.
+        """
 
     def remove_snap(self, image_id: str, snap: str) -> None:
         """Removes a snap, protected or cut short on its way to the trash namespace or not there at all; fine then.

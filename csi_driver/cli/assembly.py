@@ -21,6 +21,7 @@ from csi_driver.locks import KeyedLocks
 from csi_driver.model import Credentials
 from csi_driver.operations.audit.auditor import Auditor
 from csi_driver.operations.capacity import Capacity
+from csi_driver.operations.changed_blocks import ChangedBlocks
 from csi_driver.operations.creation import Behind, VolumeCreation
 from csi_driver.operations.deletion import VolumeDeletion
 from csi_driver.operations.expansion import VolumeExpansion
@@ -52,6 +53,7 @@ from csi_driver.rpc.identity import Identity, IdentityService
 from csi_driver.rpc.listing import OwnCredentials
 from csi_driver.rpc.node import KnownClusters, NodeInfo, NodeService
 from csi_driver.rpc.server import Registration, Server
+from csi_driver.rpc.snapshot_metadata import SnapshotMetadataService
 from csi_driver.rpc.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
@@ -159,6 +161,8 @@ class Driver:
             services.append(lambda server: csi_pb2_grpc.add_ControllerServicer_to_server(controller, server))
             groups = GroupControllerService(self._group_operations(), self._gates, self._clusters.entry)
             services.append(lambda server: csi_pb2_grpc.add_GroupControllerServicer_to_server(groups, server))
+            metadata = SnapshotMetadataService(ChangedBlocks(self._sites), self._gates, self._clusters.entry)
+            services.append(lambda server: csi_pb2_grpc.add_SnapshotMetadataServicer_to_server(metadata, server))
         if config.node:
             info = NodeInfo(
                 config.node_id,

@@ -37,7 +37,7 @@ class IdentityService(csi_pb2_grpc.IdentityServicer):
     def GetPluginCapabilities(
         self, request: pb.GetPluginCapabilitiesRequest, context: grpc.ServicerContext
     ) -> pb.GetPluginCapabilitiesResponse:
-        services = [_Service.CONTROLLER_SERVICE, _Service.GROUP_CONTROLLER_SERVICE]
+        services = [_Service.CONTROLLER_SERVICE, _Service.GROUP_CONTROLLER_SERVICE, _Service.SNAPSHOT_METADATA_SERVICE]
         if self._identity.has_topology:
             services += [_Service.VOLUME_ACCESSIBILITY_CONSTRAINTS, _Service.SNAPSHOT_ACCESSIBILITY_CONSTRAINTS]
         answer = pb.GetPluginCapabilitiesResponse()

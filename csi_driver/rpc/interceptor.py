@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
@@ -18,15 +18,19 @@ from csi_driver.rpc.status import code_of
 log = structlog.get_logger(__name__)
 
 Handler = Callable[[Any, grpc.ServicerContext], Message]
+StreamHandler = Callable[[Any, grpc.ServicerContext], Iterator[Message]]
 
 _MARGIN_S = 0.2
 """The answer leaves this much before the client's own deadline."""
 
-_SUBJECTS = ("name", "volume_id", "snapshot_id", "volume_path")
+_SUBJECTS = ("name", "volume_id", "snapshot_id", "target_snapshot_id", "group_snapshot_id", "volume_path")
 
 
 class CallInterceptor(grpc.ServerInterceptor):
-    """Turns each unary handler into one that is logged, bounded in time and free of stray exceptions."""
+    """Turns each handler into one that is logged, bounded in time and free of stray exceptions.
+
+    A stream that ends without an error says that it is complete, so that whatever fails ends it with one.
+    """
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
@@ -37,9 +41,15 @@ class CallInterceptor(grpc.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
         found = continuation(handler_call_details)
+        method = handler_call_details.method.rpartition("/")[2]
+        if found is not None and found.unary_stream is not None:
+            return grpc.unary_stream_rpc_method_handler(
+                self._streaming(method, found.unary_stream),
+                request_deserializer=found.request_deserializer,
+                response_serializer=found.response_serializer,
+            )
         if found is None or found.unary_unary is None:
             return found
-        method = handler_call_details.method.rpartition("/")[2]
         return grpc.unary_unary_rpc_method_handler(
             self._wrapped(method, found.unary_unary),
             request_deserializer=found.request_deserializer,
@@ -60,6 +70,29 @@ class CallInterceptor(grpc.ServerInterceptor):
                 raise  # never reached: abort raises
             _log_answer(call, None)
             return answer
+
+        return handle
+
+    def _streaming(self, method: str, handler: StreamHandler) -> StreamHandler:
+        def handle(request: Message, context: grpc.ServicerContext) -> Iterator[Message]:
+            call = tracing.Call(method, subject=_subject(request))
+            tracing.begin(call)
+            log.info("request", method=method, request=redacted(request))
+            try:
+                answers = iter(handler(request, context))
+                while context.is_active():
+                    # Each message has its time: a stream may be longer than any call, and its reader slow.
+                    call.deadline = time.monotonic() + self._seconds(context)
+                    tracing.begin(call)
+                    answer = next(answers, None)
+                    if answer is None:
+                        break
+                    yield answer
+            except Exception as error:
+                _log_answer(call, error)
+                context.abort(code_of(error), _message(call, error))
+                raise  # never reached: abort raises
+            _log_answer(call, None)
 
         return handle
 

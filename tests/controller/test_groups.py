@@ -22,6 +22,7 @@ from tests.controller.group_calls import (
     try_group,
 )
 from tests.controller.keeping import await_that
+from tests.controller.test_audit import audit
 from tests.controller.test_copies import image_of
 from tests.driver import DriverProcess
 from tests.fixtures.driver import StartDriver
@@ -86,9 +87,10 @@ def test_a_group_is_made_once_restored_and_deleted_as_a_whole(calls: Calls, ceph
         calls.delete_until_done(volume.volume_id)
 
 
-def test_members_are_listed_with_their_group(calls: Calls, ceph_dev: DevCeph) -> None:
+def test_members_are_listed_with_their_group_and_explained(calls: Calls, ceph_dev: DevCeph) -> None:
     volumes = volumes_with(calls, ceph_dev, b"old")
     group = group_until_done(calls, "listed", volumes)
+    assert audit(ceph_dev) == {}
     listed = calls.driver.controller.ListSnapshots(pb.ListSnapshotsRequest()).entries
     assert {one.snapshot.snapshot_id: one.snapshot for one in listed} == {
         one.snapshot_id: one for one in group.snapshots

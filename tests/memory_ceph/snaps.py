@@ -2,12 +2,24 @@
 
 from collections.abc import Callable
 
-from csi_driver.ceph.api import CloneSource, ImageBusy, ImageExists, ImageMissing, ParentSnap, Snap, SnapKind
+from csi_driver.ceph.api import (
+    CloneSource,
+    Extent,
+    Extents,
+    ImageBusy,
+    ImageExists,
+    ImageMissing,
+    ParentSnap,
+    Snap,
+    SnapKind,
+)
 from csi_driver.errors import InvalidRequest, NoSpace
 from csi_driver.model import CloneFormat, ImageLayout
 from tests.memory_ceph.images import ImageCalls
 from tests.memory_ceph.seam import seam
-from tests.memory_ceph.state import Place, StoredImage, StoredSnap
+from tests.memory_ceph.state import BLOCK, Place, StoredImage, StoredSnap
+
+_BLOCKS_AT_ONCE = 5
 
 
 class MemoryImages(ImageCalls):
@@ -56,6 +68,22 @@ class MemoryImages(ImageCalls):
         if found is None:
             raise ImageMissing(f"snap {snap_id}")
         return found.created_at
+
+    @seam("images.changed")
+    def changed(self, image_id: str, snap_id: int, base_id: int | None, *, start: int) -> Extents:
+        image = self.opened(image_id)
+        if snap_id not in image.snaps or base_id not in (None, *image.snaps):
+            raise ImageMissing(f"snap {snap_id} or {base_id}")
+        target = self.ceph.images.content(image, image.snaps[snap_id])
+        base = () if base_id is None else self.ceph.images.content(image, image.snaps[base_id])
+        size_bytes, first = image.snaps[snap_id].size_bytes, start // BLOCK
+        last = min(first + _BLOCKS_AT_ONCE, len(target))
+        found = [
+            Extent(max(number * BLOCK, start), min((number + 1) * BLOCK, size_bytes) - max(number * BLOCK, start))
+            for number in range(first, last)
+            if target[number] != (base[number] if number < len(base) else 0)
+        ]
+        return Extents(tuple(one for one in found if one.length > 0), last * BLOCK if last < len(target) else None)
 
     @seam("images.snap_ids")
     def snap_ids(self, image_id: str) -> tuple[int, ...]:

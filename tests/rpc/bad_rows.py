@@ -182,6 +182,8 @@ WITH_SECRETS = (
     "CreateVolumeGroupSnapshot",
     "DeleteVolumeGroupSnapshot",
     "GetVolumeGroupSnapshot",
+    "GetMetadataAllocated",
+    "GetMetadataDelta",
     "ListSnapshots",
     "GetSnapshot",
     "ControllerPublishVolume",
@@ -249,6 +251,9 @@ def rows_of_parameters() -> Iterator[Row]:
         yield Row("CreateVolumeGroupSnapshot", f"{key} {value!r}", put_key("parameters", key, value), key)
     yield Row("CreateVolumeGroupSnapshot", "volume absent", append("source_volume_ids", "fake"), "fake", (MISSING,))
     yield Row("CreateVolumeGroupSnapshot", "volume twice", append("source_volume_ids", "a", "a"), "source_volume_ids")
+    for rpc in ("GetMetadataAllocated", "GetMetadataDelta"):
+        yield Row(rpc, "negative count", put("max_results", -1), "max_results")
+        yield Row(rpc, "absent", lambda _request: None, "snapshot", (MISSING,))
     yield Row("GetVolumeGroupSnapshot", "absent", put("group_snapshot_id", "fake"), "fake", (MISSING,))
     yield Row("CreateSnapshot", "source absent", put("source_volume_id", "fake"), "volume", (MISSING,))
     snapshot = put("volume_content_source.snapshot.snapshot_id", "fake")

@@ -36,6 +36,7 @@ CONTROLLER_RPCS = (
     "ControllerUnpublishVolume",
 )
 GROUP_RPCS = ("CreateVolumeGroupSnapshot", "DeleteVolumeGroupSnapshot", "GetVolumeGroupSnapshot")
+METADATA_RPCS = ("GetMetadataAllocated", "GetMetadataDelta")
 NODE_RPCS = (
     "NodeStageVolume",
     "NodeUnstageVolume",
@@ -45,7 +46,7 @@ NODE_RPCS = (
     "NodeGetVolumeStats",
     "NodeGetVolumeHealth",
 )
-RPCS = GROUP_RPCS + CONTROLLER_RPCS + NODE_RPCS
+RPCS = METADATA_RPCS + GROUP_RPCS + CONTROLLER_RPCS + NODE_RPCS
 ARGUMENTLESS_RPCS = (
     "GetPluginInfo",
     "GetPluginCapabilities",
@@ -65,6 +66,8 @@ REQUIRED = {
     "ControllerModifyVolume": ("volume_id", "mutable_parameters"),
     "ValidateVolumeCapabilities": ("volume_id", "volume_capabilities"),
     "CreateSnapshot": ("source_volume_id", "name"),
+    "GetMetadataAllocated": ("snapshot_id",),
+    "GetMetadataDelta": ("base_snapshot_id", "target_snapshot_id"),
     "CreateVolumeGroupSnapshot": ("name", "source_volume_ids"),
     "DeleteVolumeGroupSnapshot": ("group_snapshot_id",),
     "GetVolumeGroupSnapshot": ("group_snapshot_id",),
@@ -114,7 +117,8 @@ class World:
         """The stub's method of that name."""
         driver = self.driver
         services = (driver.identity, driver.controller, driver.node, driver.groups, driver.metadata)
-        return next(getattr(service, rpc) for service in services if hasattr(service, rpc))
+        found = next(getattr(service, rpc) for service in services if hasattr(service, rpc))
+        return (lambda request: list(found(request))) if rpc in METADATA_RPCS else found
 
     def valid(self, rpc: str) -> Message:
         """A request that would be carried out if nothing were changed."""
@@ -133,6 +137,10 @@ class World:
             ),
             "ControllerModifyVolume": pb.ControllerModifyVolumeRequest(
                 volume_id=volume_id, mutable_parameters={"maxIops": "5000"}, secrets=secrets
+            ),
+            "GetMetadataAllocated": pb.GetMetadataAllocatedRequest(snapshot_id=volume_id, secrets=secrets),
+            "GetMetadataDelta": pb.GetMetadataDeltaRequest(
+                base_snapshot_id=volume_id, target_snapshot_id=volume_id, secrets=secrets
             ),
             "CreateVolumeGroupSnapshot": pb.CreateVolumeGroupSnapshotRequest(
                 name="bad", source_volume_ids=[volume_id], secrets=secrets, parameters={"clusterID": "dev"}

@@ -9,7 +9,7 @@ from csi_driver.ceph.api import ImageInfo, ImageMissing, ParentSnap
 from csi_driver.errors import AccessDenied, PoolMissing
 from csi_driver.journal.entries import SnapshotEntry, VolumeEntry
 from csi_driver.journal.journal import E, Journal, Reserved
-from csi_driver.journal.layout import DELETED_PREFIX, SNAPSHOTS, VOLUMES, Kind
+from csi_driver.journal.layout import DELETED_PREFIX, GROUPS, SNAPSHOTS, VOLUMES, Kind
 from csi_driver.operations.origin import CLONE_PREFIX
 from csi_driver.operations.site import Site
 
@@ -69,6 +69,8 @@ def survey(site: Site, progress: Progress) -> Survey:
     for number, name in enumerate(site.pool.objects.names()):
         if not number % 10_000:
             progress("objects", number, 0)
+        if name.startswith(GROUPS.object_prefix):
+            continue  # begins like a volume's
         if name.startswith(VOLUMES.object_prefix):
             volumes.add(name.removeprefix(VOLUMES.object_prefix))
         elif name.startswith(SNAPSHOTS.object_prefix):
