@@ -207,10 +207,10 @@ def test_of_two_processes_one_node_wins(
     callers = [(publishing, "node-a"), (other, "node-b")]
 
     def publish(caller: tuple[Publishing, str]) -> str:
-        answer = caller[0].publish(volume_id, caller[1])
-        if isinstance(answer, Refusal):
-            assert answer.code in (Code.FAILED_PRECONDITION, *UNFINISHED), answer
-            return ""
+        while isinstance(answer := caller[0].publish(volume_id, caller[1]), Refusal):
+            if answer.code is Code.FAILED_PRECONDITION:
+                return ""
+            assert answer.code in UNFINISHED, answer
         return caller[1]
 
     with ThreadPoolExecutor(2) as threads:
@@ -257,7 +257,6 @@ def kill_at(driver: DriverProcess, step: str, when: str, call: object) -> None:
     driver.restart({"RBD_CSI_FAILPOINTS": f"{step}:{when}=kill"})
     answer = call()
     assert isinstance(answer, Refusal), f"{step} was not reached"
-    assert answer.code is Code.UNAVAILABLE
     driver.await_death()
     driver.restart({})
 

@@ -111,8 +111,10 @@ class Connection:
         return {str(one["poolname"]): int(one["poolnum"]) for one in self._ask({"prefix": "osd lspools"})}
 
     def rbd_pools(self) -> tuple[int, ...]:
-        ids = self.pool_ids()
-        return monitor.rbd_pools(self._ask({"prefix": "osd pool application get"}), ids)
+        names = monitor.rbd_pools(self._ask({"prefix": "osd pool application get"}))
+        with self.translated("look pools up"):
+            found = [self._rados.pool_lookup(name) for name in names]
+        return tuple(sorted(pool_id for pool_id in found if pool_id is not None))
 
     def health(self) -> tuple[HealthCheck, ...]:
         return monitor.health_checks(self._ask({"prefix": "health", "detail": "detail"}))

@@ -58,11 +58,9 @@ def blocklisted(answer: object) -> frozenset[str]:
     return frozenset(str(entry["addr"]) for entry in entries)
 
 
-def rbd_pools(answer: Mapping[str, Mapping[str, Any]], ids: Mapping[str, int]) -> tuple[int, ...]:
+def rbd_pools(answer: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
     """Of `osd pool application get`: the applications of each pool by name; a pool may have none."""
-    return tuple(
-        sorted(number for name, number in ids.items() if "rbd" in answer.get(name, {}) or not answer.get(name))
-    )
+    return tuple(name for name, applications in answer.items() if "rbd" in applications or not applications)
 
 
 def usage(answer: Mapping[str, Any]) -> dict[str, PoolUsage]:
