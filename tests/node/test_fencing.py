@@ -82,19 +82,27 @@ class Node:
         )
 
 
+def driver_name(node: str) -> str:
+    """A directory of attached images for each node of this test alone, whatever else runs on the machine."""
+    return f"{node}-{os.getpid()}.fencing.internal"
+
+
 def start_node(ceph: DevCeph, name: str) -> Node:
-    flags = ("--driver-name", f"{name}.fencing.internal")
-    driver = DriverProcess.start(*flags, clusters=ceph.config_json, node_id=name)
+    driver = DriverProcess.start("--driver-name", driver_name(name), clusters=ceph.config_json, node_id=name)
     driver.rpc.node.NodeGetInfo(pb.NodeGetInfoRequest())
     return Node(driver, name, Path(tempfile.mkdtemp(prefix=f"fencing-{name}-")), ceph.secrets("node"))
 
 
 def remove_node(node: Node) -> None:
-    """Nothing of a test that failed stays on the machine."""
-    run = RUN_DIRECTORY / f"{node.name}.fencing.internal"
+    """Nothing of a test that failed stays on the machine: mounts, loop devices, daemons, their files, the driver."""
+    run = RUN_DIRECTORY / driver_name(node.name)
+    attached = [run / name for name in os.listdir(run)] if run.exists() else []  # noqa: PTH208 - looks at none of them
     for mount in reversed(LocalMounts().table()):
         if mount.target.is_relative_to(node.directory):
-            commands.run(["umount", "-l", str(mount.target)], timeout_s=20, ok=None)
+            unmount(mount.target)
+    for one in Path("/sys/block").glob("loop*/loop/backing_file"):
+        if one.read_text().startswith(str(run)):
+            commands.run(["losetup", "-d", f"/dev/{one.parent.parent.name}"], timeout_s=20, ok=None)
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = path.read_bytes()
@@ -102,11 +110,16 @@ def remove_node(node: Node) -> None:
             continue
         if words.startswith(b"qemu-storage-daemon") and str(run).encode() in words:
             os.kill(int(path.parent.name), signal.SIGKILL)
-    for disk in run.glob("*/disk"):
-        commands.run(["umount", "-l", str(disk)], timeout_s=20, ok=None)
+    for directory in attached:
+        unmount(directory / "disk")
     node.driver.remove()
     shutil.rmtree(node.directory, ignore_errors=True)
     shutil.rmtree(run, ignore_errors=True)
+
+
+def unmount(target: Path) -> None:
+    """Whatever state it is in."""
+    commands.run(["umount", "-l", str(target)], timeout_s=20, ok=None)
 
 
 @pytest.fixture
