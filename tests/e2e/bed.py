@@ -1,0 +1,150 @@
+"""The whole bed: a development Ceph, a Kubernetes of one node, and the driver in it as its chart and its image install it."""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from csi_driver.dev import cluster
+from csi_driver.dev.layout import DevCeph, DevOptions
+from tests.deploy.helm import rendered
+from tests.e2e import programs
+from tests.e2e.control_plane import NODE, ControlPlane
+from tests.e2e.images import write_image
+from tests.e2e.kubectl import Kubectl
+from tests.e2e.node import Node
+from tests.e2e.processes import Processes
+
+PROJECT = Path(__file__).parents[2]
+IMAGE = PROJECT / ".cache" / "image" / "rbd-csi.oci.tar"
+NAMESPACE = "rbd-csi"
+DRIVER = "rbd.csi.internal"
+_REGISTRY = "registry.k8s.io/sig-storage"
+_STAND_INS = {
+    "csi-provisioner": "csi-provisioner:v6.3.0",
+    "csi-attacher": "csi-attacher:v4.13.0",
+    "csi-resizer": "csi-resizer:v2.3.0",
+    "csi-snapshotter": "csi-snapshotter:v8.7.0",
+    "registrar": "csi-node-driver-registrar:v2.16.0",
+}
+"""Programs in the images that the chart names: a machine without a registry builds them itself."""
+
+
+@dataclass(frozen=True)
+class Bed:
+    ceph: DevCeph
+    kubectl: Kubectl
+    directory: Path
+
+
+@contextmanager
+def made_bed(tell: Callable[[str], None], *, keep: bool = False) -> Iterator[Bed]:
+    """Everything is ended and unmounted afterwards. keep: only when the input ends."""
+    directory = Path(tempfile.mkdtemp(prefix="rbd-csi-e2e-"))
+    (directory / "logs").mkdir()
+    processes = Processes(directory / "logs", programs.home())
+    plane = ControlPlane(directory, programs.home(), processes)
+    node = Node(directory, programs.home(), processes, plane)
+    try:
+        ceph = cluster.up(DevOptions(directory / "ceph"))
+        tell("Ceph runs")
+        plane.start()
+        kubectl = Kubectl(programs.home() / "kubectl", plane.kubeconfig("admin"))
+        bed = Bed(ceph, kubectl, directory)
+        tell("the control plane runs")
+        node.start()
+        _import_images(node, directory)
+        kubectl.apply(_trust_of_nodes())
+        node.start_kubelet()
+        kubectl.await_that("the node is known", lambda: NODE in kubectl.names("nodes"))
+        kubectl.await_condition(f"node/{NODE}", "condition=Ready")
+        tell("the node is ready")
+        _install(bed, processes, plane)
+        tell("the driver runs, by its chart and image")
+        try:
+            yield bed
+        except BaseException:
+            _keep_logs(bed)
+            raise
+        if keep:
+            tell(f"kubectl --kubeconfig={plane.kubeconfig('admin')}; the bed ends when the input does")
+            sys.stdin.read()
+    finally:
+        node.end()
+        processes.end()
+        cluster.down(directory / "ceph", purge=True)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _import_images(node: Node, directory: Path) -> None:
+    archive = directory / "image.tar"
+    for program, name in _STAND_INS.items():
+        write_image(archive, f"{_REGISTRY}/{name}", f"/bin/{program}", {f"/bin/{program}": programs.home() / program})
+        node.import_image(archive)
+    node.import_image(IMAGE)
+
+
+def _trust_of_nodes() -> Mapping[str, Any]:
+    """The node authorizer learns of a pod's claim a moment after the kubelet, which would then wait 15 s to ask again."""
+    group = "rbac.authorization.k8s.io"
+    return {
+        "apiVersion": f"{group}/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": "bed-nodes"},
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "system:node"},
+        "subjects": [{"apiGroup": group, "kind": "Group", "name": "system:nodes"}],
+    }
+
+
+def _install(bed: Bed, processes: Processes, plane: ControlPlane) -> None:
+    kubectl = bed.kubectl
+    kubectl.apply_text("---\n".join(path.read_text() for path in programs.snapshot_crds()))
+    kubectl.await_condition("crd/volumesnapshots.snapshot.storage.k8s.io", "condition=Established")
+    processes.start("snapshot-controller", f"--kubeconfig={plane.kubeconfig('admin')}")
+    kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+    for user in ("provisioner", "node"):
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": f"ceph-{user}", "namespace": NAMESPACE}}
+        kubectl.apply({**secret, "stringData": bed.ceph.secrets(user)})
+    values = bed.directory / "values.json"
+    values.write_text(json.dumps(_values(bed.ceph)))
+    kubectl.apply_text(rendered("--values", str(values)))
+    for part in ("deployment/rbd-csi-controller", "daemonset/rbd-csi-node"):
+        kubectl.run("rollout", "status", part, f"--namespace={NAMESPACE}", "--timeout=180s")
+    kubectl.await_that("the kubelet knows the driver", lambda: _is_registered(kubectl))
+
+
+def _values(ceph: DevCeph) -> Mapping[str, Any]:
+    """The pods are in the host's network: there is no kube-proxy here, and Ceph listens on loopback."""
+    return {
+        "image": {"repository": "localhost/rbd-csi", "tag": "dev", "pullPolicy": "Never"},
+        "clusters": json.loads(ceph.config_json.read_text()),
+        "controller": {"replicas": 1, "hostNetwork": True},
+        "logLevel": "debug",
+        "logFormat": "text",
+    }
+
+
+def _is_registered(kubectl: Kubectl) -> bool:
+    nodes = kubectl.get("csinodes")["items"]
+    return any(driver["name"] == DRIVER for node in nodes for driver in node["spec"].get("drivers") or ())
+
+
+def _keep_logs(bed: Bed) -> None:
+    """Of a run that failed: .cache/e2e has the logs of all parts and pods, and the events."""
+    kept = PROJECT / ".cache" / "e2e"
+    shutil.rmtree(kept, ignore_errors=True)
+    shutil.copytree(bed.directory / "logs", kept)
+    if (bed.directory / "pod-logs").exists():
+        shutil.copytree(bed.directory / "pod-logs", kept / "pods", symlinks=False, ignore_dangling_symlinks=True)
+    with (kept / "events").open("w") as file:
+        for what in ("events", "pods", "pvc,pv,volumesnapshots,volumeattachments"):
+            try:
+                file.write(bed.kubectl.run("get", what, "-A", "-o", "wide"))
+            except (AssertionError, subprocess.TimeoutExpired) as trouble:
+                file.write(f"{what}: {trouble}\n")

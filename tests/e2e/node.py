@@ -1,0 +1,160 @@
+"""One node: containerd, the images that it cannot pull, and the kubelet.
+
+Needs root, runc, CNI's plugins and a static busybox.
+"""
+
+import json
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+import yaml
+
+from tests.e2e.control_plane import NODE, ControlPlane
+from tests.e2e.images import write_image
+from tests.e2e.processes import BedFailed, Processes
+
+KUBELET = Path("/var/lib/kubelet")
+PAUSE, BUSYBOX = "bed.local/pause:1", "bed.local/busybox:1"
+_OURS = KUBELET / ".rbd-csi-bed"
+_READY_S = 120.0
+_CGROUPS = ("kubepods", "k8s.io")
+
+
+class Node:
+    """The node `localhost` of a control plane. `images`: archives besides the two that every node needs."""
+
+    def __init__(self, directory: Path, programs: Path, processes: Processes, plane: ControlPlane) -> None:
+        self._directory = directory
+        self._programs = programs
+        self._processes = processes
+        self._plane = plane
+        self._socket = directory / "containerd" / "containerd.sock"
+
+    def start(self) -> None:
+        """Raises BedFailed where another kubelet's directory is in the way."""
+        if KUBELET.exists() and any(KUBELET.iterdir()) and not _OURS.exists():
+            raise BedFailed(f"{KUBELET} is another kubelet's")
+        KUBELET.mkdir(parents=True, exist_ok=True)
+        _OURS.touch()
+        subprocess.run(["mount", "--make-rshared", "/"], check=True)  # pods see later mounts, and the machine theirs
+        self._start_containerd()
+        self._import_base_images()
+
+    def start_kubelet(self) -> None:
+        config = self._directory / "kubelet.yaml"
+        config.write_text(yaml.safe_dump(self._kubelet_config()))
+        self._processes.start(
+            "kubelet",
+            f"--config={config}",
+            f"--kubeconfig={self._plane.kubeconfig('node')}",
+            f"--root-dir={KUBELET}",
+            f"--hostname-override={NODE}",
+        )
+
+    def import_image(self, archive: Path) -> None:
+        self._ctr("images", "import", "--all-platforms", str(archive))
+
+    def end(self) -> None:
+        """Pods first, by killing them; then what they left mounted, and their cgroups."""
+        self._processes.end("kubelet")
+        for task in self._ctr("tasks", "ls", "-q").split():
+            self._ctr("tasks", "kill", "-s", "9", task)
+            self._ctr("tasks", "delete", "-f", task)
+        for container in self._ctr("containers", "ls", "-q").split():
+            self._ctr("containers", "delete", container)
+        self._processes.end("containerd")
+        mounted = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+        for target in reversed(mounted):
+            if target.startswith((f"{KUBELET}/", f"{self._directory}/")):
+                subprocess.run(["umount", "-l", target], check=False)
+        for cgroup in sorted(Path("/sys/fs/cgroup").rglob("*"), key=lambda path: -len(path.parts)):
+            if cgroup.is_dir() and any(part.startswith(_CGROUPS) for part in cgroup.parts):
+                with suppress(OSError):  # in use by what is not ours
+                    cgroup.rmdir()
+        subprocess.run(["rm", "-rf", "--one-file-system", str(KUBELET)], check=True)
+
+    def _start_containerd(self) -> None:
+        home = self._directory / "containerd"
+        network = self._directory / "cni"
+        for directory in (home, network):
+            directory.mkdir()
+        ranges = [[{"subnet": "10.244.0.0/24"}]]
+        addresses = {"type": "host-local", "dataDir": str(network / "state"), "ranges": ranges}
+        plugin = {"type": "ptp", "ipMasq": False, "ipam": addresses}
+        (network / "10-bed.conflist").write_text(
+            json.dumps({"cniVersion": "1.0.0", "name": "bed", "plugins": [plugin]})
+        )
+        config = home / "config.toml"
+        config.write_text(_CONTAINERD.format(home=home, network=network, socket=self._socket, pause=PAUSE))
+        self._processes.start("containerd", f"--config={config}")
+        self._processes.await_ready("containerd", self._answers, _READY_S)
+
+    def _answers(self) -> bool:
+        command = [str(self._programs / "ctr"), f"--address={self._socket}", "version"]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+    def _import_base_images(self) -> None:
+        archive = self._directory / "image.tar"
+        write_image(archive, PAUSE, "/bin/pause", {"/bin/pause": self._programs / "pause"})
+        self.import_image(archive)
+        write_image(archive, BUSYBOX, "/bin/sh", {"/bin/busybox": Path("/bin/busybox")})
+        self.import_image(archive)
+
+    def _ctr(self, *arguments: str) -> str:
+        command = [str(self._programs / "ctr"), f"--address={self._socket}", "--namespace=k8s.io", *arguments]
+        return subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True).stdout
+
+    def _kubelet_config(self) -> dict[str, object]:
+        pki = self._plane.certificates
+        never = dict.fromkeys(("memory.available", "nodefs.available", "nodefs.inodesFree", "imagefs.available"), "0%")
+        return {
+            "apiVersion": "kubelet.config.k8s.io/v1beta1",
+            "kind": "KubeletConfiguration",
+            "address": "127.0.0.1",
+            "readOnlyPort": 0,
+            "healthzPort": 0,
+            "authentication": {
+                "anonymous": {"enabled": False},
+                "webhook": {"enabled": True},
+                "x509": {"clientCAFile": pki.path("ca.crt")},
+            },
+            "authorization": {"mode": "Webhook"},
+            "tlsCertFile": pki.path("kubelet.crt"),
+            "tlsPrivateKeyFile": pki.path("kubelet.key"),
+            "containerRuntimeEndpoint": f"unix://{self._socket}",
+            "cgroupDriver": "cgroupfs",
+            "failCgroupV1": False,
+            "failSwapOn": False,
+            "nodeStatusUpdateFrequency": "1s",  # an attach waits for volumesInUse, which this reports
+            "enforceNodeAllocatable": [],
+            "makeIPTablesUtilChains": False,
+            "resolvConf": "",
+            "volumePluginDir": str(self._directory / "volume-plugins"),
+            "podLogsDir": str(self._directory / "pod-logs"),
+            "imageGCHighThresholdPercent": 100,
+            "imageGCLowThresholdPercent": 99,
+            "evictionHard": {**never, "imagefs.inodesFree": "0%"},
+        }
+
+
+_CONTAINERD = """version = 3
+root = "{home}/root"
+state = "{home}/state"
+disabled_plugins = ["io.containerd.nri.v1.nri", "io.containerd.snapshotter.v1.blockfile",
+  "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs",
+  "io.containerd.snapshotter.v1.erofs", "io.containerd.differ.v1.erofs"]
+[grpc]
+  address = "{socket}"
+[plugins."io.containerd.cri.v1.images".pinned_images]
+  sandbox = "{pause}"
+[plugins."io.containerd.cri.v1.runtime"]
+  restrict_oom_score_adj = true
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
+  runtime_type = "io.containerd.runc.v2"
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
+  SystemdCgroup = false
+[plugins."io.containerd.cri.v1.runtime".cni]
+  bin_dirs = ["/usr/lib/cni"]
+  conf_dir = "{network}"
+"""
