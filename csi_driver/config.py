@@ -43,6 +43,7 @@ class ServeConfig:
     socket_path: where to serve · node_id: this node's name · controller, node: which halves run · driver_name: as the
     CSIDriver object has it · instance: the journal's, `default` unless set · timeout_s: for a whole RPC ·
     max_volumes_per_node: 0 for no limit · has_topology: offered by every instance · node_topology: this node's segments ·
+    node_topology_labels: keys of further ones, each with the label of the Kubernetes node that has its value ·
     fences_gone_nodes: when a volume is withdrawn from a node that is out of service ·
     metrics_address: host and port of the metrics; None: none are served · trace_file: None: nothing is traced
     """
@@ -58,6 +59,7 @@ class ServeConfig:
     max_volumes_per_node: int
     has_topology: bool
     node_topology: Mapping[str, str] = field(default_factory=dict)
+    node_topology_labels: Mapping[str, str] = field(default_factory=dict)
     fences_gone_nodes: bool = False
     metrics_address: tuple[str, int] | None = None
     trace_file: Path | None = None
@@ -88,6 +90,29 @@ def _check_node_id(node_id: str) -> None:
         raise ConfigError(
             f"--node-id {node_id!r}: 1 to {MAX_NODE_ID_BYTES} bytes without control characters are needed"
         )
+
+
+def parse_topology_labels(pairs: tuple[str, ...], segments: Mapping[str, str]) -> dict[str, str]:
+    """Keys of topology with the label of each, KEY=LABEL; not those of `segments`. Raises ConfigError."""
+    labels: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, label = pair.partition("=")
+        parts = [part.rpartition("/") for part in (key, label)]
+        is_good = all(
+            _TOPOLOGY_NAME.fullmatch(name) and (not slash or _TOPOLOGY_PREFIX.fullmatch(prefix))
+            for prefix, slash, name in parts
+        )
+        if not equals or not is_good:
+            raise ConfigError(
+                f"--node-topology-label {pair!r} is not [PREFIX/]KEY=[PREFIX/]LABEL (names as of Kubernetes labels)"
+            )
+        if key in labels or key in segments:
+            raise ConfigError(f"--node-topology-label {key!r} is given twice, or with --node-topology")
+        labels[key] = label
+    prefixes = {key.rpartition("/")[0] for key in (*labels, *segments)}
+    if len(prefixes) > 1:
+        raise ConfigError(f"topology: all keys need the same prefix, these have {', '.join(sorted(prefixes))}")
+    return labels
 
 
 def parse_topology(pairs: tuple[str, ...]) -> dict[str, str]:

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 DRIVER = "rbd.csi.internal"
@@ -53,12 +54,18 @@ class ApiServer:
         """Before a command: runs it with the service account where a pod has it, in a mount namespace of its own."""
         return ("unshare", "-m", "--propagation", "private", "sh", "-c", _AS_POD, str(self.account))
 
-    def add(self, name: str, drivers: Sequence[Mapping[str, Any]], taints: Sequence[str] = ()) -> None:
+    def add(
+        self,
+        name: str,
+        drivers: Sequence[Mapping[str, Any]],
+        taints: Sequence[str] = (),
+        labels: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         """A node, in the place of one of that name."""
         csi_node = {"metadata": {"name": name}, "spec": {"drivers": list(drivers)}}
         spec = {"taints": [{"key": key, "effect": "NoExecute"} for key in taints]}
         self._objects[f"{_EVERY_CSI_NODE}/{name}"] = csi_node
-        self._objects[f"/api/v1/nodes/{name}"] = {"metadata": {"name": name}, "spec": spec}
+        self._objects[f"/api/v1/nodes/{name}"] = {"metadata": {"name": name, "labels": dict(labels)}, "spec": spec}
 
     def _answer(self, path: str) -> tuple[int, Any]:
         if self.status != 200:

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -169,6 +170,7 @@ class Driver:
                 config.max_volumes_per_node,
                 config.node_topology,
                 lambda: self._registration.await_tried(_REGISTRATION_S),
+                self._topology_of_labels,
             )
             node = NodeService(
                 self._node_operations(),
@@ -178,6 +180,10 @@ class Driver:
             )
             services.append(lambda server: csi_pb2_grpc.add_NodeServicer_to_server(node, server))
         return services
+
+    def _topology_of_labels(self) -> Mapping[str, str]:
+        labels = self._config.node_topology_labels
+        return KubernetesNodes(self._config.driver_name).topology(self._config.node_id, labels) if labels else {}
 
     def _node_operations(self) -> NodeOperations:
         machine = Machine(

@@ -22,6 +22,7 @@ from csi_driver.config import (
     ServeConfig,
     parse_address,
     parse_topology,
+    parse_topology_labels,
 )
 
 log = structlog.get_logger(__name__)
@@ -42,6 +43,9 @@ _GRACE_S = 20.0
 @click.option("--max-volumes-per-node", type=int, default=0, help="0: no limit.")
 @click.option("--topology", is_flag=True, help="Offer the topology capabilities (the same in every instance).")
 @click.option("--node-topology", multiple=True, metavar="KEY=VALUE", help="A segment of this node's topology.")
+@click.option(
+    "--node-topology-label", multiple=True, metavar="KEY=LABEL", help="One whose value is the Kubernetes node's label."
+)
 @click.option(
     "--fence-gone-nodes", is_flag=True, help="Cut nodes that are out of service off from what is withdrawn from them."
 )
@@ -79,7 +83,8 @@ def _configuration(flags: dict[str, Any]) -> ServeConfig:
 
     both = flags["controller"] == flags["node"]
     topology = parse_topology(flags["node_topology"])
-    if flags["topology"] and not topology:
+    labels = parse_topology_labels(flags["node_topology_label"], topology)
+    if flags["topology"] and not topology and not labels:
         topology = {f"topology.{flags['driver_name']}/node": flags["node_id"]}
     return ServeConfig(
         socket_path=parse_endpoint(flags["endpoint"]),
@@ -93,6 +98,7 @@ def _configuration(flags: dict[str, Any]) -> ServeConfig:
         max_volumes_per_node=flags["max_volumes_per_node"],
         has_topology=flags["topology"],
         node_topology=topology,
+        node_topology_labels=labels,
         fences_gone_nodes=flags["fence_gone_nodes"],
         metrics_address=parse_address(flags["metrics_address"] or ""),
         trace_file=flags["trace"],

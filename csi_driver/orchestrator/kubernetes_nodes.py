@@ -7,11 +7,11 @@ and `get` on nodes.
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from csi_driver.errors import AccessDenied, ClusterUnavailable
+from csi_driver.errors import AccessDenied, ClusterUnavailable, NotReady
 from csi_driver.journal.nodes import NodeRecord
 from csi_driver.tracing import step
 
@@ -57,6 +57,18 @@ class KubernetesNodes:
             )
         taints = (node.spec.taints or []) if node else []
         return any(taint.key == OUT_OF_SERVICE for taint in taints)
+
+    def topology(self, node: str, labels: Mapping[str, str]) -> dict[str, str]:
+        """The values of a Node's labels, by the keys of topology that they are for.
+
+        Raises AccessDenied, ClusterUnavailable; NotReady for a node without one of them.
+        """
+        with _translated(f"the labels of node {node!r}"), step("kubernetes.topology", node):
+            found = self._get(lambda: self._core().read_node(node, _request_timeout=_TIMEOUT_S))
+        present = (found.metadata.labels or {}) if found else {}
+        if missing := [label for label in labels.values() if label not in present]:
+            raise NotReady(f"node {node!r} has no label {', '.join(missing)}, which --node-topology-label names")
+        return {key: present[label] for key, label in labels.items()}
 
     def _csi_node(self, node_id: str) -> tuple[str, Any] | None:
         """Name and this driver's part of the CSINode with this node id; in most clusters that is the node's name."""

@@ -33,6 +33,7 @@ CAPABILITIES = (
 class NodeInfo:
     """This node as the orchestrator knows it. max_volumes 0: no limit; topology empty: none is configured.
 
+    more_topology: segments that have to be asked for; raises DriverError while they cannot be told.
     await_known: waits, for a time, until the controller can know the node.
     """
 
@@ -40,6 +41,7 @@ class NodeInfo:
     max_volumes: int = 0
     topology: Mapping[str, str] = field(default_factory=dict)
     await_known: Callable[[], object] = lambda: None
+    more_topology: Callable[[], Mapping[str, str]] = dict
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,6 @@ class NodeService(csi_pb2_grpc.NodeServicer):
     def NodeGetInfo(self, request: pb.NodeGetInfoRequest, context: grpc.ServicerContext) -> pb.NodeGetInfoResponse:
         self._info.await_known()
         answer = pb.NodeGetInfoResponse(node_id=self._info.node_id, max_volumes_per_node=self._info.max_volumes)
-        if self._info.topology:
-            answer.accessible_topology.segments.update(self._info.topology)
+        if topology := {**self._info.topology, **self._info.more_topology()}:
+            answer.accessible_topology.segments.update(topology)
         return answer

@@ -16,7 +16,7 @@ CLUSTERS = ("--set", "clusters[0].clusterID=prod,clusters[0].monitors={192.0.2.1
 EVERYTHING = (
     *CLUSTERS,
     "--set",
-    "controller.fenceGoneNodes=true,topology.enabled=true,storageCapacity=true,networkPolicy.enabled=true,sidecars.snapshotter.groupSnapshots=true",
+    "controller.fenceGoneNodes=true,topology.enabled=true,topology.nodeLabels.zone=zone,storageCapacity=true,networkPolicy.enabled=true,sidecars.snapshotter.groupSnapshots=true",
 )
 
 

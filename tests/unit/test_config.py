@@ -15,6 +15,7 @@ from csi_driver.config import (
     ConfigError,
     ServeConfig,
     parse_topology,
+    parse_topology_labels,
     read_clusters,
 )
 from csi_driver.model import ClusterEntry, Credentials
@@ -263,3 +264,18 @@ def test_bad_segments_are_refused_by_what_was_given(pairs: tuple[str, ...], said
     with pytest.raises(ConfigError, match=re.escape(said)) as refused:
         parse_topology(pairs)
     assert str(refused.value).startswith("--node-topology")
+
+
+def test_labels_of_topology_are_read() -> None:
+    wanted = ("topology.x/zone=topology.kubernetes.io/zone", "topology.x/rack=rack")
+    assert parse_topology_labels(wanted, {}) == {
+        "topology.x/zone": "topology.kubernetes.io/zone",
+        "topology.x/rack": "rack",
+    }
+
+
+@pytest.mark.parametrize("pair", ["zone", "=zone", "zone=", "a b=zone", "zone=a b", "x/zone=zone", "other=zone"])
+def test_another_form_of_a_topology_label_is_refused(pair: str) -> None:
+    """Also a key that is given otherwise, or with another prefix than that."""
+    with pytest.raises(ConfigError, match="topology"):
+        parse_topology_labels((pair,), {"other": "a"})

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from kubernetes import client
 
-from csi_driver.errors import AccessDenied, ClusterUnavailable
+from csi_driver.errors import AccessDenied, ClusterUnavailable, NotReady
 from csi_driver.journal.nodes import NodeRecord
 from csi_driver.orchestrator.kubernetes_nodes import OUT_OF_SERVICE, KubernetesNodes, in_cluster
 from tests.kubernetes_api import DRIVER, ApiServer, registered
@@ -83,3 +83,17 @@ def test_outside_of_a_pod_the_reason_is_told(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     with pytest.raises(ClusterUnavailable, match="which nodes"):
         KubernetesNodes(DRIVER, in_cluster).find("worker-1")
+
+
+def test_the_topology_of_a_node_is_read_from_its_labels(api: ApiServer, nodes: KubernetesNodes) -> None:
+    api.add("worker-1", [], labels={"topology.kubernetes.io/zone": "a", "other": "b"})
+    wanted = {"topology.rbd.csi.internal/zone": "topology.kubernetes.io/zone"}
+    assert nodes.topology("worker-1", wanted) == {"topology.rbd.csi.internal/zone": "a"}
+
+
+def test_a_node_without_such_a_label_is_not_ready(api: ApiServer, nodes: KubernetesNodes) -> None:
+    """It would get volumes that it cannot reach; the kubelet asks again."""
+    api.add("worker-1", [], labels={"other": "b"})
+    for node in ("worker-1", "unknown"):
+        with pytest.raises(NotReady, match="zone"):
+            nodes.topology(node, {"zone": "zone"})
