@@ -103,6 +103,10 @@ class ImageLayout:
     data_pool: str = ""
 
 
+KUBERNETES_METADATA = tuple(f"csi.storage.k8s.io/{key}" for key in ("pvc/name", "pvc/namespace", "pv/name"))
+"""Names among an image's metadata that tell whose volume it is."""
+
+
 class SourceKind(StrEnum):
     SNAPSHOT = "snapshot"
     VOLUME = "volume"

@@ -23,6 +23,9 @@ _TESTS = (
     "tests/controller/test_copies_format_1.py",
     "tests/controller/test_copy_crashes.py",
     "tests/controller/test_flatten.py",
+    "tests/controller/test_groups.py",
+    "tests/controller/test_modify.py",
+    "tests/controller/test_changed_blocks.py",
 )
 _OTHERWISE = (
     # a watch never outlives its client there: of 100 killed clients none left one

@@ -240,7 +240,8 @@ class Images(Protocol):
     def cut(self, image_id: str, snap: str, *, most: int) -> Snap:
         """Makes a snap, in one open; one that is there already is it, unless a killed client left it half made.
 
-        The caller sees to it that nobody else is making it. Raises ImageMissing; NoSpace when `most` are there.
+        The caller sees to it that nobody else is making it. Raises ImageMissing; NoSpace when `most` are there, with those of
+        groups.
         """
 
     def get_snap(self, name: str, snap: str) -> Snap:

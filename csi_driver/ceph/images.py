@@ -314,15 +314,15 @@ class RbdImages:
 
     def cut(self, image_id: str, snap: str, *, most: int) -> Snap:
         with self._doing("images.cut", f"{image_id}@{snap}"), self._open(image_id) as image:
-            present = {one.name for one in _snaps(image) if one.kind is SnapKind.USER}
+            there = _snaps(image)
+            present = {one.name for one in there if one.kind is SnapKind.USER}
+            of_groups = sum(one.kind is SnapKind.GROUP for one in there)
             if snap in present and not self._is_whole(image_id, snap):
                 image.remove_snap(snap)
                 present.remove(snap)
             if snap not in present:
-                if len(present) >= most:
-                    raise NoSpace(
-                        f"the volume has {len(present)} snapshots and at most {most} are allowed: delete some"
-                    )
+                if (count := len(present) + of_groups) >= most:
+                    raise NoSpace(f"the volume has {count} snapshots and at most {most} are allowed: delete some")
                 image.create_snap(snap)
             return _dated(image, snap)
 

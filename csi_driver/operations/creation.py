@@ -288,8 +288,8 @@ class _Creation:
 
     def _set_metadata(self, image_id: str, entry: VolumeEntry, size_bytes: int) -> None:
         """Whose volume it is, and its limits: before anybody has it open."""
-        settings = first_settings(entry.mutable, size_bytes, is_copy=entry.cloned_from is not None)
-        write = replace(settings, put={**self._spec.metadata, **settings.put})
+        is_copy = entry.cloned_from is not None
+        write = first_settings(entry.mutable, size_bytes, self._spec.metadata, is_copy=is_copy)
         if write != MetadataWrite():
             self._site.pool.images.write_metadata(image_id, write)
 

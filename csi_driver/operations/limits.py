@@ -5,10 +5,13 @@ compares the number it carries and puts the entry's own in its place: of two cal
 comes first, and a write that was given up and arrives late changes nothing.
 """
 
+from collections.abc import Mapping
+
 from csi_driver.ceph.api import CompareFailed, ImageMissing, Images, MetadataWrite
 from csi_driver.errors import Busy, InvalidRequest
 from csi_driver.journal.entries import VolumeEntry
 from csi_driver.journal.layout import State
+from csi_driver.model import KUBERNETES_METADATA
 from csi_driver.mutable import ALL_SETTINGS, MutableParameters
 from csi_driver.operations.site import Site, unopened
 
@@ -38,11 +41,13 @@ def mounter_of(entry: VolumeEntry) -> str | None:
     return None if entry.request is None else str(entry.request["context"].get("mounter", ""))
 
 
-def first_settings(parameters: MutableParameters, size_bytes: int, *, is_copy: bool) -> MetadataWrite:
-    """For an image that nobody has seen yet. A clone brings its source's limits along."""
-    settings = parameters.settings(size_bytes)
-    inherited = tuple(name for name in ALL_SETTINGS if name not in settings) if is_copy else ()
-    return MetadataWrite(put=settings, drop=inherited, mark=parameters.version)
+def first_settings(
+    parameters: MutableParameters, size_bytes: int, metadata: Mapping[str, str], *, is_copy: bool
+) -> MetadataWrite:
+    """For an image that nobody has seen yet, with other `metadata`. A clone brings along what its source has of both."""
+    put = {**metadata, **parameters.settings(size_bytes)}
+    inherited = tuple(name for name in (*ALL_SETTINGS, *KUBERNETES_METADATA) if name not in put) if is_copy else ()
+    return MetadataWrite(put=put, drop=inherited, mark=parameters.version)
 
 
 def settle(site: Site, entry: VolumeEntry) -> None:

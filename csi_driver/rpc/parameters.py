@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from csi_driver.errors import InvalidRequest
 from csi_driver.model import (
+    KUBERNETES_METADATA,
     CloneFormat,
     ConstrainedPool,
     FlattenMode,
@@ -32,7 +33,6 @@ _PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MOUNTERS = ("rbd", "krbd", "rbd-nbd", "nbd", "fuse")
 
 KUBERNETES_PREFIX = "csi.storage.k8s.io/"
-KUBERNETES_METADATA = tuple(KUBERNETES_PREFIX + key for key in ("pvc/name", "pvc/namespace", "pv/name"))
 
 IMAGE_KEYS = (
     "clusterID",

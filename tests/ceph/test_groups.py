@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 
 from csi_driver.ceph.api import CloneSource, ImageBusy, ImageMissing, Pool, SnapKind
-from csi_driver.errors import InvalidRequest
+from csi_driver.errors import InvalidRequest, NoSpace
 from csi_driver.model import ImageLayout
 from tests.ceph.conftest import SNAP
 
@@ -51,6 +51,14 @@ def test_a_snap_of_a_group_is_one_on_each_member(pool: Pool, group: str, members
     pool.groups.remove_snap(group, SNAP)
     assert [snaps(pool, name) for name in members] == [[], []]
     assert pool.groups.has_snap(group, SNAP) is None
+
+
+def test_snaps_of_groups_count_for_the_limit(pool: Pool, group: str, members: tuple[str, str]) -> None:
+    pool.groups.cut(group, SNAP)
+    image_id = pool.images.find_id(members[0])
+    assert image_id
+    with pytest.raises(NoSpace, match="1 snapshots"):
+        pool.images.cut(image_id, f"{SNAP}-2", most=1)
 
 
 def test_the_snap_stays_when_the_members_leave(pool: Pool, group: str, members: tuple[str, str]) -> None:

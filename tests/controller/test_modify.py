@@ -111,6 +111,18 @@ def test_a_copy_has_its_own_limits_and_none_of_its_source(calls: Calls, pool: Po
     calls.delete_snapshot_until_done(snapshot.snapshot_id)
 
 
+def test_a_copy_is_not_told_to_be_its_sources_claim(calls: Calls, pool: Pool) -> None:
+    of, claim = "csi.storage.k8s.io/pvc/namespace", "csi.storage.k8s.io/pvc/name"
+    source = calls.create("claimed", 8 * MIB, parameters={of: "shop", claim: "db"})
+    other = calls.create("other-claim", 8 * MIB, source=source, parameters={claim: "copy"})
+    unclaimed = calls.create("unclaimed", 8 * MIB, source=source)
+    assert pool.images.get_metadata(image_of(source)) == {of: "shop", claim: "db"}
+    assert pool.images.get_metadata(image_of(other)) == {claim: "copy"}
+    assert pool.images.get_metadata(image_of(unclaimed)) == {}
+    for volume in (other, unclaimed, source):
+        calls.delete_until_done(volume.volume_id)
+
+
 def test_a_create_repeated_with_other_mutable_parameters_finds_its_volume_as_it_is(calls: Calls, pool: Pool) -> None:
     """They are no part of what makes a request another one (CSI: CreateVolume, ALREADY_EXISTS)."""
     volume = calls.create("repeated", GIB, mutable={"maxIops": "10"})

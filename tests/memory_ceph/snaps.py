@@ -35,7 +35,7 @@ class MemoryImages(ImageCalls):
                 self._remove(image, present)
                 present = None
             if present is None:
-                there = sum(one.kind is SnapKind.USER for one in image.snaps.values())
+                there = sum(one.kind in (SnapKind.USER, SnapKind.GROUP) for one in image.snaps.values())
                 if there >= most:
                     raise NoSpace(f"the volume has {there} snapshots and at most {most} are allowed: delete some")
                 present = self._make(image, snap)

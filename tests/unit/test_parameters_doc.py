@@ -9,7 +9,7 @@ import pytest
 from csi_driver import mutable
 from csi_driver.errors import InvalidRequest
 from csi_driver.host import filesystems
-from csi_driver.model import CloneFormat, FlattenMode, FlattenPolicy
+from csi_driver.model import KUBERNETES_METADATA, CloneFormat, FlattenMode, FlattenPolicy
 from csi_driver.rpc import mutable_parameters, parameters
 from csi_driver.rpc.mutable_parameters import parse_mutable
 from csi_driver.rpc.parameters import ClassParameters, parse_class
@@ -59,7 +59,7 @@ def test_the_refused_keys_are_those_of_the_parser() -> None:
 
 def test_the_metadata_keys_are_those_of_the_parser() -> None:
     kubernetes = {key for key in _rows("Keys") if key.startswith(parameters.KUBERNETES_PREFIX)}
-    assert kubernetes == set(parameters.KUBERNETES_METADATA)
+    assert kubernetes == set(KUBERNETES_METADATA)
 
 
 def test_required_on_the_page_is_what_cannot_be_left_out() -> None:
@@ -162,6 +162,10 @@ _MUTABLE = {
     for cells in (line.strip("| ").split(" | "),)
     for key in _code(cells[0])
 }
+
+
+def test_the_keys_of_a_group_snapshot_class_are_those_of_the_parser() -> None:
+    assert set(_rows("A VolumeGroupSnapshotClass")) == set(parameters.GROUP_KEYS)
 
 
 def test_the_mutable_keys_are_those_of_the_parser() -> None:
