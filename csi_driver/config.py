@@ -6,6 +6,7 @@ ignored. Own key: "credentials": {"userID", and "userKey" or "userKeyFile"}, for
 """
 
 import json
+import math
 import re
 import threading
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ log = structlog.get_logger(__name__)
 
 DEFAULT_DRIVER_NAME = "rbd.csi.internal"
 DEFAULT_CLUSTERS_FILE = Path("/etc/ceph-csi-config/config.json")
+MOST_FLATTENS = 16
 MAX_NODE_ID_BYTES = 256
 
 _DRIVER_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?")
@@ -44,6 +46,7 @@ class ServeConfig:
     CSIDriver object has it · instance: the journal's, `default` unless set · timeout_s: for a whole RPC ·
     max_volumes_per_node: 0 for no limit · has_topology: offered by every instance · node_topology: this node's segments ·
     node_topology_labels: keys of further ones, each with the label of the Kubernetes node that has its value ·
+    flatten_*: how the flatten queues are worked off ·
     fences_gone_nodes: when a volume is withdrawn from a node that is out of service ·
     metrics_address: host and port of the metrics; None: none are served · trace_file: None: nothing is traced
     """
@@ -58,6 +61,9 @@ class ServeConfig:
     timeout_s: float
     max_volumes_per_node: int
     has_topology: bool
+    flatten_at_once: int = 1
+    flatten_rate_mib: float = 0.0
+    flatten_rate_in_use_mib: float = 16.0
     node_topology: Mapping[str, str] = field(default_factory=dict)
     node_topology_labels: Mapping[str, str] = field(default_factory=dict)
     fences_gone_nodes: bool = False
@@ -76,6 +82,11 @@ class ServeConfig:
             raise ConfigError(f"--timeout {self.timeout_s:g}: allowed are 1 to 3600 seconds")
         if self.max_volumes_per_node < 0:
             raise ConfigError(f"--max-volumes-per-node {self.max_volumes_per_node}: it must not be negative")
+        if not 0 <= self.flatten_at_once <= MOST_FLATTENS:
+            raise ConfigError(f"--flatten-at-once {self.flatten_at_once}: allowed are 0 to {MOST_FLATTENS}")
+        for flag, rate in (("rate", self.flatten_rate_mib), ("rate-in-use", self.flatten_rate_in_use_mib)):
+            if not 0 <= rate < math.inf:
+                raise ConfigError(f"--flatten-{flag} {rate:g}: allowed is a number of MiB a second, 0 for no limit")
 
 
 def check_instance(instance: str) -> None:

@@ -49,6 +49,10 @@ class CannotCompare(Exception):
     """The bindings cannot name the older snap."""
 
 
+class FlattenStopped(Exception):
+    """The flatten was not gone on with; what is copied stays so, and the next one passes over it."""
+
+
 class ImageKept(Exception):
     """The trash keeps the image for a time that is not over."""
 
@@ -80,6 +84,9 @@ class Leases(Protocol):
 
     def take_lease(self, name: str, seconds: int) -> bool:
         """Take the object's lock for this connection and so long, or for so long again; false while another one has it."""
+
+    def is_leased(self, name: str) -> bool:
+        """Whether anybody has it now."""
 
     def end_lease(self, name: str) -> None:
         """Give the lock back before its time; fine when it is no longer there."""
@@ -303,10 +310,11 @@ class Images(Protocol):
     def inspect_id(self, image_id: str) -> ImageInfo:
         """As `inspect`, wherever the image is: in the trash too."""
 
-    def flatten(self, image_id: str, progress: Callable[[float], None]) -> None:
-        """Copies what the image still reads of its parent, and cuts it off; `progress` is told the part that is done.
+    def flatten(self, image_id: str, progress: Callable[[float], bool]) -> None:
+        """Copies what the image still reads of its parent, and cuts it off.
 
-        Raises ImageMissing.
+        `progress` is told the part that is done, and answers whether to go on; it may wait, and must ask Ceph nothing. Where
+        a client has the image's lock, that one copies and nothing is waited for. Raises ImageMissing, FlattenStopped.
         """
 
     def grow(self, name: str, size_bytes: int) -> int:

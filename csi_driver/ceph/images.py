@@ -22,6 +22,7 @@ from csi_driver.ceph.api import (
     CloneSource,
     Extent,
     Extents,
+    FlattenStopped,
     ImageBusy,
     ImageExists,
     ImageHasSnapshots,
@@ -412,15 +413,16 @@ class RbdImages:
         with self._doing("images.shrink", name), self._open_named(name) as image:
             image.resize(1)
 
-    def flatten(self, image_id: str, progress: Callable[[float], None]) -> None:
+    def flatten(self, image_id: str, progress: Callable[[float], bool]) -> None:
         def told(done: int, whole: int) -> int:
-            progress(done / whole if whole else 1.0)
-            return 0
+            return 0 if progress(done / whole if whole else 1.0) else -errno.ECANCELED
 
         with self._doing("images.flatten", image_id), self._open(image_id) as image:
             try:
                 image.flatten(on_progress=told)
             except rbd.Error as error:
+                if error.errno == errno.ECANCELED:
+                    raise FlattenStopped(image_id) from error
                 if error.errno != errno.EINVAL or _has_parent(image):  # EINVAL: it has no parent any more
                     raise
 

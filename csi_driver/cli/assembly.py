@@ -27,6 +27,7 @@ from csi_driver.operations.creation import Behind, VolumeCreation
 from csi_driver.operations.deletion import VolumeDeletion
 from csi_driver.operations.expansion import VolumeExpansion
 from csi_driver.operations.fencing import NodeFencing
+from csi_driver.operations.flatten_course import FlattenSettings
 from csi_driver.operations.flattener import Flattener
 from csi_driver.operations.group_deletion import GroupDeletion
 from csi_driver.operations.group_lookup import GroupLookup
@@ -82,7 +83,7 @@ class Driver:
         self._sites = Sites(self._clusters, self._makers, config.instance)
         self._health_sites = Sites(health_clusters, self._makers, config.instance)
         self._purger = Purger(self._sites, self._locks)
-        self._flattener = Flattener(self._sites, self._purger.look_at)
+        self._flattener = Flattener(self._sites, self._purger.look_at, _flatten_settings(config))
         self._sites.on_first_entry = self._look_at
         record = NodeRecord(config.node_id, config.max_volumes_per_node, config.node_topology)
         self._registration = NodeRegistration(self._sites, clusters_file.own_ids, record)
@@ -273,6 +274,10 @@ class Operator:
     def pools(self, cluster_id: str) -> list[PoolKey]:
         with self._clusters.connect(cluster_id, None) as cluster:
             return [PoolKey(cluster_id, None, pool) for pool in cluster.pool_names()]
+
+
+def _flatten_settings(config: ServeConfig) -> FlattenSettings:
+    return FlattenSettings(config.flatten_at_once, config.flatten_rate_mib, config.flatten_rate_in_use_mib)
 
 
 def _run_directory(config: ServeConfig) -> Path:

@@ -41,6 +41,13 @@ _GRACE_S = 20.0
 @click.option("--instance", default="default", show_default=True, help="Name of the journal's directory.")
 @click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds for one whole RPC.")
 @click.option("--max-volumes-per-node", type=int, default=0, help="0: no limit.")
+@click.option("--flatten-at-once", type=int, default=1, show_default=True, help="Images of a pool; 0: none.")
+@click.option(
+    "--flatten-rate", type=float, default=0.0, show_default=True, help="MiB a second of an image; 0: no limit."
+)
+@click.option(
+    "--flatten-rate-in-use", type=float, default=16.0, show_default=True, help="Of one that a client has open."
+)
 @click.option("--topology", is_flag=True, help="Offer the topology capabilities (the same in every instance).")
 @click.option("--node-topology", multiple=True, metavar="KEY=VALUE", help="A segment of this node's topology.")
 @click.option(
@@ -97,6 +104,9 @@ def _configuration(flags: dict[str, Any]) -> ServeConfig:
         timeout_s=flags["timeout"],
         max_volumes_per_node=flags["max_volumes_per_node"],
         has_topology=flags["topology"],
+        flatten_at_once=flags["flatten_at_once"],
+        flatten_rate_mib=flags["flatten_rate"],
+        flatten_rate_in_use_mib=flags["flatten_rate_in_use"],
         node_topology=topology,
         node_topology_labels=labels,
         fences_gone_nodes=flags["fence_gone_nodes"],

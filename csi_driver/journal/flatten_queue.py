@@ -4,9 +4,10 @@ Object `csi.flatten.<instance>`, key: the image's id, value JSON (`QueueEntry`).
 since librbd takes the child off its parent's list and lets a trashed parent snap go before it removes the link in the
 child: cut short there, the child cannot be opened, and only this entry says that all its data is in it.
 
-Object `csi.flatten_worker.<instance>`: the lease that elects one process, and the key `holder`, the addresses of the
-connections that flatten and flattened (makers.Record). They are not the makers' addresses: fencing a maker must not cut a
-flatten. A process that takes the lease from one that did not give it back fences that one's address first.
+Object `csi.flatten_worker.<instance>`: the lease that elects one process, the key `holder`, the addresses of the
+connections that flatten and flattened (makers.Record), and `progress.<image id>` of what is flattened now. The addresses are
+not the makers': fencing a maker must not cut a flatten. A process that takes the lease from one that did not give it back
+fences that one's address first.
 """
 
 import json
@@ -102,6 +103,7 @@ class FlattenQueue:
 
 
 _HOLDER = "holder"
+_PROGRESS = "progress."
 _FORMER_KEPT = 16
 
 
@@ -128,6 +130,21 @@ class FlattenWorkers:
 
     def leave(self) -> None:
         self._write(_followed(self._read(), ""))
+
+    def is_any_alive(self) -> bool:
+        return self._pool.leases.is_leased(self.object)
+
+    def tell(self, image_id: str, part: float) -> None:
+        """How far an image is, for the other processes; only while it is flattened."""
+        self._pool.objects.apply(self.object, Write(create=Create.ENSURE, put={_PROGRESS + image_id: f"{part:.3f}"}))
+
+    def progress(self, image_id: str) -> float | None:
+        text = self._pool.objects.read_key(self.object, _PROGRESS + image_id)
+        return float(text) if text else None
+
+    def forget(self, image_id: str) -> None:
+        """Its progress."""
+        self._pool.objects.apply(self.object, Write(drop=(_PROGRESS + image_id,)))
 
     def addresses(self) -> frozenset[str]:
         """Of all connections that flatten or flattened here."""

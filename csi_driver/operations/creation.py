@@ -306,7 +306,7 @@ class _Creation:
         raise StillWorking(
             f"volume name {entry.request_name!r}: its image {entry.image_name} would have {entry.depth} ancestors and "
             f"hardCloneDepth is {self._policy(entry.mutable).hard_depth}, so that it is flattened before it is handed out: "
-            f"{self._behind.flattener.describe(entry.image_id)}; repeat the call"
+            f"{self._behind.flattener.describe(self._site, entry.image_id)}; repeat the call"
         )
 
     def _handed_out(self, entry: VolumeEntry) -> Volume:

@@ -17,12 +17,13 @@ from enum import Enum, auto
 
 import structlog
 
-from csi_driver.ceph.api import ImageInfo, ImageMissing
+from csi_driver.ceph.api import FlattenStopped, ImageInfo, ImageMissing
 from csi_driver.errors import Busy
 from csi_driver.journal.entries import VolumeEntry
 from csi_driver.journal.flatten_queue import QueueEntry
 from csi_driver.journal.journal import Lost
 from csi_driver.journal.layout import State
+from csi_driver.operations.flatten_course import Verdict
 from csi_driver.operations.site import Site
 
 log = structlog.get_logger(__name__)
@@ -65,6 +66,7 @@ class Found:
     is_watched: bool
     waited_s: float = 0.0
     has_snaps: bool = False
+    size_bytes: int = 0
 
 
 def decide(found: Found) -> Step:
@@ -82,11 +84,23 @@ def decide(found: Found) -> Step:
     return Step.PUT_OFF if found.is_watched and found.waited_s < PATIENCE_S else Step.FLATTEN
 
 
-def work_at(site: Site, queued: QueueEntry, progress: Callable[[float], None]) -> bool:
+Flatten = Callable[[int, Callable[[Site], Verdict]], None]
+"""Carries a flatten out: the image's size, and how to look whether to go on. Raises FlattenStopped."""
+
+
+def verdict(found: Found) -> Verdict:
+    """Of a flatten that is under way."""
+    if decide(found) is not Step.FLATTEN:
+        return Verdict.STOP
+    return Verdict.GO_SLOWLY if found.is_watched else Verdict.GO_ON
+
+
+def work_at(site: Site, queued: QueueEntry, flatten: Flatten) -> bool:
     """Bring one image to its end; False when it is put off. Raises DriverError, ImageBusy."""
     for _ in range(_ROUNDS):
         volume = _volume(site, queued)
-        step = decide(_look(site, queued, volume))
+        found = _look(site, queued, volume)
+        step = decide(found)
         if step is Step.PUT_OFF:
             return False
         if step is Step.REPAIR:
@@ -100,18 +114,21 @@ def work_at(site: Site, queued: QueueEntry, progress: Callable[[float], None]) -
             with suppress(ImageMissing):
                 site.pool.ancestry.list_again(queued.image_id)
         elif step is Step.FLATTEN:
-            _flatten(site, queued, progress)
+            try:
+                _flatten(site, queued, found, flatten)
+            except FlattenStopped:
+                log.info("flatten is broken off", image=queued.image_name)  # looked at again: put off, or dropped
         elif step is Step.DROP or _is_recorded(site, volume):
             site.flatten_queue.remove(queued.image_id)
             return True
     raise Busy(f"image {queued.image_name} is changed again and again by other processes")
 
 
-def _flatten(site: Site, queued: QueueEntry, progress: Callable[[float], None]) -> None:
+def _flatten(site: Site, queued: QueueEntry, found: Found, flatten: Flatten) -> None:
     began = time.monotonic()
     log.info("flatten begins", image=queued.image_name, pool=site.pool.name)
     try:
-        site.pool.images.flatten(queued.image_id, progress)
+        flatten(found.size_bytes, lambda beside: verdict(_look(beside, queued, _volume(beside, queued))))
     except ImageMissing:
         return  # looked at again
     log.info("flatten ended", image=queued.image_name, pool=site.pool.name, s=round(time.monotonic() - began, 2))
@@ -155,6 +172,7 @@ def _look(site: Site, queued: QueueEntry, volume: VolumeEntry | None) -> Found:
         is_watched=info is not None and _is_watched(site, info),
         waited_s=time.time() - queued.queued_at,
         has_snaps=info is not None and bool(info.snaps),
+        size_bytes=info.size_bytes if info else 0,
     )
 
 

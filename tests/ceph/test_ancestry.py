@@ -2,7 +2,7 @@
 
 import pytest
 
-from csi_driver.ceph.api import CloneSource, ImageBusy, ImageMissing, Pool
+from csi_driver.ceph.api import CloneSource, FlattenStopped, ImageBusy, ImageMissing, Pool
 from csi_driver.model import CloneFormat, ImageLayout
 from tests.ceph.conftest import SNAP
 
@@ -43,7 +43,7 @@ def test_an_image_without_a_parent_is_listed_nowhere(pool: Pool, image: str, clo
 
 def test_a_flattened_clone_is_on_no_list(pool: Pool, image: str, clone_id: str) -> None:
     parent = pool.ancestry.find_parent(clone_id)
-    pool.images.flatten(clone_id, lambda _part: None)
+    pool.images.flatten(clone_id, lambda _part: True)
     assert parent
     assert pool.ancestry.find_parent(clone_id) is None
     assert not pool.ancestry.is_listed(clone_id)
@@ -53,7 +53,7 @@ def test_a_flattened_clone_is_on_no_list(pool: Pool, image: str, clone_id: str) 
 def test_a_clone_without_deep_flatten_stays_on_the_list_for_its_snaps(pool: Pool, image: str, clone_id: str) -> None:
     """And goes from it with the last of them."""
     snap = pool.images.cut(clone_id, SNAP, most=1)
-    pool.images.flatten(clone_id, lambda _part: None)
+    pool.images.flatten(clone_id, lambda _part: True)
     assert not pool.images.inspect(f"{image}-clone").has_parent
     assert pool.ancestry.is_listed(clone_id)
     assert (pool.ancestry.count(clone_id), pool.ancestry.count(clone_id, snap.snap_id)) == (0, 1)
@@ -97,3 +97,19 @@ def test_listing_a_clone_again_that_is_listed_changes_nothing(pool: Pool, image:
     parent_id = pool.images.find_id(image)
     assert parent_id
     pool.images.remove_snap(parent_id, SNAP)
+
+
+def test_a_flatten_that_is_stopped_leaves_its_image_as_it_was(pool: Pool, image: str, clone_id: str) -> None:
+    parts: list[float] = []
+
+    def stop(part: float) -> bool:
+        parts.append(part)
+        return False
+
+    with pytest.raises(FlattenStopped):
+        pool.images.flatten(clone_id, stop)
+    assert len(parts) == 1
+    assert pool.images.inspect(f"{image}-clone").has_parent
+    assert pool.ancestry.is_listed(clone_id)
+    pool.images.flatten(clone_id, lambda _part: True)
+    assert pool.ancestry.find_parent(clone_id) is None

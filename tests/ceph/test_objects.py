@@ -273,3 +273,11 @@ def test_any_sequence_of_writes_comes_to_what_the_contract_says(pool: Pool, sequ
         assert objects.read(name) == keys
     if keys is not None:
         objects.apply(name, Write(remove_object=True))
+
+
+def test_a_lease_is_seen_by_others_while_it_lasts(pool: Pool, name: str) -> None:
+    assert not pool.leases.is_leased(name)
+    assert pool.leases.take_lease(name, 60)
+    assert pool.leases.is_leased(name)
+    pool.leases.end_lease(name)
+    assert not pool.leases.is_leased(name)

@@ -69,6 +69,10 @@ class MemoryObjects:
         self._place.leases[name] = (self._address, self._now() + seconds)
         return True
 
+    @seam("objects.is_leased")
+    def is_leased(self, name: str) -> bool:
+        return self._place.leases.get(name, ("", 0.0))[1] > self._now()
+
     @seam("objects.end_lease")
     def end_lease(self, name: str) -> None:
         if self._place.leases.get(name, ("", 0.0))[0] == self._address:

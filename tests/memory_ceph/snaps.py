@@ -6,6 +6,7 @@ from csi_driver.ceph.api import (
     CloneSource,
     Extent,
     Extents,
+    FlattenStopped,
     ImageBusy,
     ImageExists,
     ImageMissing,
@@ -170,12 +171,13 @@ class MemoryImages(ImageCalls):
         return image, snap
 
     @seam("images.flatten")
-    def flatten(self, image_id: str, progress: Callable[[float], None]) -> None:
+    def flatten(self, image_id: str, progress: Callable[[float], bool]) -> None:
         with self.writing(self.opened(image_id)) as image:
             if image.parent is None or not image.overlap_bytes:
                 return
             self._copy_up(image)
-            progress(0.5)
+            if not progress(0.5):
+                raise FlattenStopped(image_id)
             self.link.reach("images.flatten:copying")
             if image_id not in self.ceph.images.by_id:  # others may go on meanwhile
                 raise ImageMissing(image_id)

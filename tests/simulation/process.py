@@ -22,6 +22,11 @@ def _later(key: PoolKey) -> None:
     return None
 
 
+class _Flattener(Flattener):
+    def look_at(self, key: PoolKey) -> None:
+        _later(key)
+
+
 class Process:
     """The operations of one process. identity: what its successor has too."""
 
@@ -30,8 +35,7 @@ class Process:
         sites = Sites(clusters, Makers(identity, INSTANCE), INSTANCE)
         self._key = key
         self._purger = Purger(sites, locks)
-        self._flattener = Flattener(sites, _later)
-        self._flattener.look_at = _later
+        self._flattener = _Flattener(sites, _later)
         self.creation = VolumeCreation(sites, locks, Behind(_later, self._flattener))
         self.deletion = VolumeDeletion(sites, locks, _later)
         self.expansion = VolumeExpansion(sites, locks)

@@ -8,7 +8,17 @@ from contextlib import contextmanager
 import pytest
 
 from csi_driver.journal import journal, makers
-from csi_driver.operations import creation, deletion, depth, election, flattener, flattening, groups, snapshots
+from csi_driver.operations import (
+    creation,
+    deletion,
+    depth,
+    election,
+    flatten_course,
+    flattener,
+    flattening,
+    groups,
+    snapshots,
+)
 
 _TIMED = (journal, makers, deletion, depth, election, flattener, flattening)
 _NAMING = (creation, groups, snapshots)
@@ -50,4 +60,5 @@ def virtual_world() -> Iterator[Clock]:
             patch.setattr(naming, "uuid", uuids)
         # It waits in real time, and none passes within a step.
         patch.setattr(election.Lease, "keep", lambda _lease: None)
+        patch.setattr(flatten_course.Course, "look_on", lambda _course: None)
         yield clock

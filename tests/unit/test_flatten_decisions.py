@@ -8,7 +8,8 @@ from csi_driver.errors import InvalidRequest
 from csi_driver.journal.layout import State
 from csi_driver.model import FlattenMode, FlattenPolicy
 from csi_driver.operations.depth import Plan, plan
-from csi_driver.operations.flattening import PATIENCE_S, Found, Step, decide
+from csi_driver.operations.flatten_course import Verdict
+from csi_driver.operations.flattening import PATIENCE_S, Found, Step, decide, verdict
 from csi_driver.rpc.parameters import parse_class
 
 LAZY, ALWAYS, NEVER = (FlattenPolicy(mode, 2, 4) for mode in FlattenMode)
@@ -70,6 +71,20 @@ CUT_SHORT = replace(CHILD, can_be_opened=False, has_parent=False, is_listed=Fals
 )
 def test_an_image_of_the_queue_is_repaired_only_when_it_was_cut_short(found: Found, step: Step) -> None:
     assert decide(found) is step
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (CHILD, Verdict.GO_ON),
+        (replace(CHILD, is_watched=True), Verdict.STOP),
+        (replace(CHILD, is_watched=True, waited_s=PATIENCE_S + 1), Verdict.GO_SLOWLY),
+        (replace(CHILD, state=State.TRASHED), Verdict.STOP),
+        (FLAT, Verdict.STOP),
+    ],
+)
+def test_a_flatten_gives_way_to_clients_and_ends_with_its_volume(found: Found, said: Verdict) -> None:
+    assert verdict(found) is said
 
 
 CLASS = {"clusterID": "dev", "pool": "rbd"}

@@ -1,6 +1,7 @@
 """Objects with omap keys, over one IoCtx."""
 
 import errno
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 
@@ -128,6 +129,12 @@ class RadosObjects:
                     return False
                 raise
             return True
+
+    def is_leased(self, name: str) -> bool:
+        """The reply (Ceph: cls_lock_get_info_reply): version (2 bytes), length (u32), the number of holders (u32), …"""
+        asked = struct.pack("<I", len(_LEASE)) + _LEASE.encode()
+        raw = self.ask(name, "lock", "get_info", struct.pack("<BBI", 1, 1, len(asked)) + asked)
+        return raw is not None and struct.unpack_from("<I", raw, 6) != (0,)
 
     def end_lease(self, name: str) -> None:
         with step("objects.end_lease", name), self._translate(f"unlock object {self._ioctx.name}/{name}"):
