@@ -7,7 +7,6 @@ import pytest
 from csi_driver.dev import cluster
 from csi_driver.dev.layout import DevCeph, DevOptions
 from tests.controller.test_copies import (  # noqa: F401 - collected here a second time
-    parallel,
     test_a_copy_reads_what_its_source_read_at_the_cut,
     test_a_random_family_is_deleted_in_random_order,
     test_a_snapshot_is_a_snap_on_its_source_and_says_its_time_and_size,
@@ -18,6 +17,12 @@ from tests.controller.test_copies import (  # noqa: F401 - collected here a seco
 )
 
 pytestmark = pytest.mark.usefixtures("clean_pool")
+
+
+@pytest.fixture
+def parallel() -> int:
+    """A tenth: librbd 16.2 and 18.2 have aborted under 64 threads that make clones of format 1."""
+    return 4
 
 
 @pytest.fixture(scope="module")
