@@ -1,9 +1,10 @@
 """DeleteVolumeGroupSnapshot: the members' entries are marked, then the group's snap goes from all images, then the rest."""
 
 from collections.abc import Callable, Collection
+from contextlib import suppress
 
 from csi_driver.ceph.api import ImageBusy
-from csi_driver.errors import Busy, InvalidRequest, NotFound
+from csi_driver.errors import Busy, InvalidRequest, NotFound, PoolMissing
 from csi_driver.ids import Handle
 from csi_driver.journal.group_entries import GroupEntry, Member
 from csi_driver.journal.journal import Reserved
@@ -68,7 +69,8 @@ def _delete(site: Site, entry: GroupEntry) -> None:
 def finish_group_delete(site: Site, entry: GroupEntry) -> None:
     """From `deleting` on. Every step may have been done before. Raises Busy while a flatten needs a member's snap."""
     for member in entry.members:
-        _mark(site, member)
+        with suppress(PoolMissing):  # its snapshot is gone with it
+            _mark(site, member)
     groups = site.pool.groups
     try:
         groups.remove_snap(entry.image_name, GROUP_SNAP)
@@ -76,15 +78,20 @@ def finish_group_delete(site: Site, entry: GroupEntry) -> None:
     except ImageBusy as busy:
         raise Busy(f"group {entry.image_name} cannot be removed yet: {busy}; repeat the call") from busy
     for member in entry.members:
-        with site.beside(member.pool_id) as there:
-            snapshot = there.snapshots.load(member.snapshot_uuid)
-            if snapshot is None:
-                there.snapshots.drop_name(member_name(entry, member), Reserved(member.snapshot_uuid))
-                continue
-            there.snapshots.release_name(snapshot)
-            there.snapshots.forget(snapshot.uuid, State.DELETING)
+        with suppress(PoolMissing):
+            _forget(site, entry, member)
     site.groups.release_name(entry)
     site.groups.forget(entry.uuid, State.DELETING)
+
+
+def _forget(site: Site, entry: GroupEntry, member: Member) -> None:
+    with site.beside(member.pool_id) as there:
+        snapshot = there.snapshots.load(member.snapshot_uuid)
+        if snapshot is None:
+            there.snapshots.drop_name(member_name(entry, member), Reserved(member.snapshot_uuid))
+            return
+        there.snapshots.release_name(snapshot)
+        there.snapshots.forget(snapshot.uuid, State.DELETING)
 
 
 def _mark(site: Site, member: Member) -> None:

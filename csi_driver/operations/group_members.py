@@ -2,6 +2,7 @@
 
 from csi_driver.ceph.api import ImageInfo, Snap, SnapKind
 from csi_driver.errors import Busy, NotFound
+from csi_driver.ids import Handle
 from csi_driver.journal.group_entries import GroupEntry, Member
 from csi_driver.model import GroupSnapshot
 from csi_driver.operations.description import describe_snapshot
@@ -30,11 +31,8 @@ def describe_group(site: Site, entry: GroupEntry) -> GroupSnapshot:
 
 def member_ids(site: Site, entry: GroupEntry) -> frozenset[str]:
     """Handles of the member snapshots."""
-    found = []
-    for member in entry.members:
-        with site.beside(member.pool_id) as there:
-            found.append(str(there.handle(member.snapshot_uuid)))
-    return frozenset(found)
+    cluster_id = site.key.cluster_id
+    return frozenset(str(Handle(cluster_id, one.pool_id, one.snapshot_uuid)) for one in entry.members)
 
 
 def is_snap_of_own_group(site: Site, info: ImageInfo, snap: Snap) -> bool:
