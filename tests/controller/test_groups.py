@@ -1,5 +1,7 @@
 """Group snapshots: made, restored, deleted, refused; and cut short or overtaken at every step."""
 
+import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -270,3 +272,24 @@ def _let_grace_time_pass(pool: Pool, name: str) -> None:
     uuid = pool.objects.read_key(GROUPS.directory("default"), GROUPS.name_key(name))
     if uuid and pool.objects.read(GROUPS.object(uuid)) is not None:
         pool.objects.apply(GROUPS.object(uuid), Write(compare={"state": "making"}, put={"made_at": "0"}))
+
+
+KILLS = int(os.environ.get("RBD_CSI_GROUP_KILLS", "3"))
+
+
+def test_kills_at_any_moment_of_a_cut_end_with_whole_groups(ceph_dev: DevCeph, dying: DriverProcess) -> None:
+    """Also within librbd's own work, of which a kill leaves a part."""
+    calls = Calls(dying.rpc, ceph_dev.secrets("provisioner"))
+    volumes = volumes_with(calls, ceph_dev, b"old")
+    for number in range(KILLS):
+        with ThreadPoolExecutor(1) as thread:
+            begun = thread.submit(try_group, calls, f"killed-{number}", volumes)
+            time.sleep(0.02 + 0.4 * number / KILLS)
+            dying.kill()
+            begun.result(60)
+        dying.restart({})
+        group = group_until_done(calls, f"killed-{number}", volumes)
+        assert restored(calls, ceph_dev, group) == of(volumes, b"old")
+        delete_group_until_done(calls, group)
+    for volume in volumes:
+        calls.delete_until_done(volume.volume_id)
