@@ -5,15 +5,16 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
 import pytest
 
-from csi_driver.ceph.api import Create, Pool, Write
+from csi_driver.ceph.api import Create, ObjectMissing, Pool, Write
 from csi_driver.dev.layout import DevCeph
+from csi_driver.errors import ClusterUnavailable
 from csi_driver.model import ImageLayout
 from csi_driver.pb import csi_pb2 as pb
 from tests.client import Refusal, refusal
@@ -227,24 +228,36 @@ def plant_many(pool: Pool, count: int) -> set[str]:
             "size": str(1 << 20),
             "request": json.dumps({"context": {"clusterID": "dev"}, "source": None}),
         }
-        pool.objects.apply(f"csi.volume.{entry}", Write(create=Create.EXCLUSIVE, put=keys))
-        directory = f"csi.volumes.{INSTANCE}"
-        pool.objects.apply(directory, Write(create=Create.ENSURE, put={f"csi.volume.{name}": entry}))
+        insist(lambda: pool.objects.apply(f"csi.volume.{entry}", Write(create=Create.ENSURE, put=keys)))
+        named = Write(create=Create.ENSURE, put={f"csi.volume.{name}": entry})
+        insist(lambda: pool.objects.apply(f"csi.volumes.{INSTANCE}", named))
         return entry
 
     with ThreadPoolExecutor(16) as threads:
         return set(threads.map(plant, range(count)))
 
 
+def insist(write: Callable[[], None]) -> None:
+    """Thousands of writes at once, on a machine that may have much else to do: one that timed out is done or done again."""
+    while True:
+        try:
+            write()
+        except ObjectMissing:
+            return
+        except ClusterUnavailable:
+            continue
+        return
+
+
 def clear_many(pool: Pool, planted: set[str]) -> None:
     keys = pool.objects.read(f"csi.volumes.{INSTANCE}") or {}
     of_planted = [key for key, value in keys.items() if value in planted]
-    pool.objects.apply(f"csi.volumes.{INSTANCE}", Write(drop=of_planted))
+    insist(lambda: pool.objects.apply(f"csi.volumes.{INSTANCE}", Write(drop=of_planted)))
 
     def clear(entry: str) -> None:
         if WITH_IMAGES:
             pool.images.remove(f"csi-vol-{entry}")
-        pool.objects.apply(f"csi.volume.{entry}", Write(remove_object=True))
+        insist(lambda: pool.objects.apply(f"csi.volume.{entry}", Write(remove_object=True)))
 
     with ThreadPoolExecutor(16) as threads:
         list(threads.map(clear, planted))

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from csi_driver.cli.assembly import RUN_DIRECTORY
+from csi_driver.dev.inventory import Place, inventory
 from csi_driver.dev.layout import DevCeph
 from csi_driver.host import commands
 from csi_driver.host.mounts import LocalMounts
@@ -148,6 +149,14 @@ def lines(path: Path) -> list[int]:
     return [int(line) for line in path.read_text().split("\n") if line]
 
 
+def await_purged(ceph: DevCeph, volume_id: str) -> None:
+    """Before its driver ends: one that is killed in the purge leaves its watch, and the next one waits for that."""
+    ends = time.monotonic() + WAIT_S
+    while any(volume_id[-36:] in line for line in inventory(ceph, Place("rbd"))):
+        assert time.monotonic() < ends, "the volume was not purged"
+        time.sleep(0.2)
+
+
 @pytest.mark.parametrize("kind", ["ext4", "xfs"])
 def test_a_fenced_node_writes_no_more_and_the_next_one_has_all_that_was_synced(
     kind: str, ceph_dev: DevCeph, nodes: tuple[Node, Node]
@@ -212,4 +221,5 @@ def test_a_fenced_node_writes_no_more_and_the_next_one_has_all_that_was_synced(
     withdraw.node_id = first.name
     first.driver.rpc.controller.ControllerUnpublishVolume(withdraw, timeout=WAIT_S)
     calls.delete_until_done(volume_id)
+    await_purged(ceph_dev, volume_id)
     assert node_command(ceph_dev, "forget", second.name).out == f"{second.name}: forgotten\n"
