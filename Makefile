@@ -47,8 +47,8 @@ image: setup  ## the container image, built with or without an engine
 vm:  ## the node side on a real kernel client, in a virtual machine
 	@$(call when-there,scripts/vm)
 
-soak:  ## hours of random work
-	@$(call when-there,scripts/soak)
+soak: setup  ## hours of random work
+	@scripts/soak
 
 # A verb whose script does not exist yet says so and fails.
 when-there = if [ -x $(1) ]; then scripts/setup && $(1); else echo "make $@: not there yet" >&2; exit 1; fi

@@ -52,7 +52,7 @@ def inventory(ceph: DevCeph, place: Place) -> frozenset[str]:
     return frozenset(found)
 
 
-def leftovers(ceph: DevCeph, place: Place, *, wait_s: float = 60.0) -> frozenset[str]:
+def leftovers(ceph: DevCeph, place: Place, *, wait_s: float = 300.0) -> frozenset[str]:
     """The inventory of a pool that should be empty; given time, since the trash is emptied behind the answers."""
     deadline = time.monotonic() + wait_s
     while (found := inventory(ceph, place)) and time.monotonic() < deadline:

@@ -1,6 +1,5 @@
 """The driver dies by SIGKILL, or pauses and is overtaken, while it copies; then the same calls are made again."""
 
-import random
 import threading
 import time
 from collections import Counter
@@ -13,7 +12,7 @@ import pytest
 from csi_driver.ceph.api import Pool
 from csi_driver.dev.layout import DevCeph
 from csi_driver.pb import csi_pb2 as pb
-from tests import image_data
+from tests import image_data, kills
 from tests.client import Refusal
 from tests.controller.calls import UNFINISHED, Calls
 from tests.controller.test_copies import image_of
@@ -208,11 +207,10 @@ def test_a_snapshot_paused_while_its_volume_is_deleted_goes_with_it(
     assert again.code.name == "NOT_FOUND"
 
 
+@pytest.mark.timeout(kills.timeout_s(15))
 def test_kills_at_random_moments_while_copying_lose_nothing(crashing: Crashing) -> None:
     """Three callers snapshot, restore, clone and delete while the driver is killed 15 times."""
-    seed = random.randrange(1 << 32)
-    print(f"\nseed {seed}")  # noqa: T201 - the test's report
-    chance = random.Random(seed)
+    chance = kills.chance()
     calls, source = crashing.calls, crashing.source()
     ended, failures = threading.Event(), list[BaseException]()
 
@@ -236,12 +234,10 @@ def test_kills_at_random_moments_while_copying_lose_nothing(crashing: Crashing) 
     threads = [threading.Thread(target=call, args=(caller,)) for caller in range(3)]
     for thread in threads:
         thread.start()
-    for _ in range(15):
+    for _ in range(kills.kills(15)):
         time.sleep(chance.uniform(0.05, 0.8))
         crashing.driver.kill()
         crashing.driver.restart({})
     ended.set()
-    for thread in threads:
-        thread.join(180)
-    assert not failures
+    kills.await_end(threads, failures)
     calls.delete_until_done(source.volume_id)

@@ -8,11 +8,11 @@ import pytest
 
 from tests.simulation.runs import Run
 
-STEPS = 30_000
+STEPS = int(os.environ.get("SIMULATION_STEPS", "30000"))
 """Of both clone formats together."""
 
 
-@pytest.mark.timeout(900)  # a failure is shrunk for up to five minutes
+@pytest.mark.timeout(max(900, STEPS // 30))  # a failure is shrunk for up to five minutes
 @pytest.mark.parametrize("clones_format_2", [True, False], ids=["format 2", "format 1"])
 def test_no_history_breaks_a_rule(clones_format_2: bool) -> None:
     """The rules: invariants.py after each step, and an empty pool at the end.

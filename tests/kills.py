@@ -1,0 +1,33 @@
+"""How often and when the tests at random moments kill: KILLS and KILLS_SEED, for `make soak` and to see a run again."""
+
+import os
+import random
+import threading
+from collections.abc import Sequence
+
+ENDS_WITHIN_S = 600.0
+"""What a killed client leaves keeps an image busy for half a minute each time, on a loaded machine for several minutes."""
+
+
+def timeout_s(usual: int) -> float:
+    """Of a test with so many kills."""
+    return 2 * ENDS_WITHIN_S + 30 * kills(usual)
+
+
+def kills(usual: int) -> int:
+    return int(os.environ.get("KILLS", usual))
+
+
+def chance() -> random.Random:
+    """What decides the moments; which step they meet is for the machine to say."""
+    seed = int(os.environ.get("KILLS_SEED", "1"))
+    print(f"\nKILLS_SEED={seed}")  # noqa: T201 - the test's report
+    return random.Random(seed)
+
+
+def await_end(threads: Sequence[threading.Thread], failures: Sequence[BaseException]) -> None:
+    """All callers have been answered, and none of them wrongly."""
+    for thread in threads:
+        thread.join(ENDS_WITHIN_S)
+    assert not failures, failures
+    assert not any(thread.is_alive() for thread in threads), f"calls are not answered after {ENDS_WITHIN_S} s"
