@@ -234,8 +234,8 @@ class Images(Protocol):
     def raw(self) -> object:
         """The library's handle of the pool, for calls that concern two pools."""
 
-    def clone(self, source: CloneSource, name: str, layout: ImageLayout) -> None:
-        """Format 1 has the snap protected.
+    def clone(self, source: CloneSource, name: str, layout: ImageLayout) -> CloneFormat:
+        """The format that it has. Format 1 has the snap protected, and needs it; so may the other, of a protected snap.
 
         Raises ImageMissing (source image or snap), ImageExists; InvalidRequest, of a format that the cluster does not allow
         too: then the clone may have been made, and is removed like one that was cut short.

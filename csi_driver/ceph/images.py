@@ -222,16 +222,16 @@ class RbdImages:
             lockers = held["lockers"] if held else ()
             return tuple(Watcher(address, int(client.rpartition(".")[2])) for client, _, address in lockers)
 
-    def clone(self, source: CloneSource, name: str, layout: ImageLayout) -> None:
+    def clone(self, source: CloneSource, name: str, layout: ImageLayout) -> CloneFormat:
         with self._doing("images.clone", name):
             try:
                 if source.snap_id is None:
-                    self._clone_as_allowed(source, name, layout)
-                elif source.format is CloneFormat.ONE:
+                    return self._clone_as_allowed(source, name, layout)
+                if source.format is CloneFormat.ONE:
                     raise InvalidRequest(
                         "parameter cloneFormat is 1, in which snapshots of a group cannot be cloned; allowed is 2"
                     )
-                elif CLONES_BY_ID:
+                if CLONES_BY_ID:
                     self._clone(source, name, layout)
                 else:
                     self._clone_by_headers(source, source.snap_id, name, layout)
@@ -241,8 +241,9 @@ class RbdImages:
                         f"image {source.image} has not the feature layering and cannot be cloned"
                     ) from error
                 raise
+            return CloneFormat.TWO
 
-    def _clone_as_allowed(self, source: CloneSource, name: str, layout: ImageLayout) -> None:
+    def _clone_as_allowed(self, source: CloneSource, name: str, layout: ImageLayout) -> CloneFormat:
         """Where the cluster's oldest clients know clone format 1 alone, the snap must be protected."""
         learnt = self._place.learnt
         if source.format is not CloneFormat.ONE and not learnt.needs_protection:
@@ -254,12 +255,13 @@ class RbdImages:
             else:
                 if source.format is CloneFormat.TWO and not self._is_format_2(name):
                     raise InvalidRequest(_FORMAT_2_REFUSED)
-                return
+                return CloneFormat.TWO
         if source.format is CloneFormat.TWO:
             raise InvalidRequest(_FORMAT_2_REFUSED)
         source.pool.images.protect(source.image, source.snap)
         self._clone(source, name, layout, is_format_1=True)
         learnt.needs_protection |= source.format is CloneFormat.ALLOWED
+        return CloneFormat.ONE
 
     def _clone_by_headers(self, source: CloneSource, snap_id: int, name: str, layout: ImageLayout) -> None:
         with rbd.Image(source.pool.images.raw, source.image, read_only=True) as image:

@@ -31,7 +31,7 @@ from csi_driver.journal.entries import ClonedFrom, VolumeEntry
 from csi_driver.journal.journal import Lost, Reserved
 from csi_driver.journal.layout import State
 from csi_driver.locks import KeyedLocks
-from csi_driver.model import Credentials, FlattenPolicy, Volume, VolumeSpec
+from csi_driver.model import CloneFormat, Credentials, FlattenPolicy, Volume, VolumeSpec
 from csi_driver.mutable import MutableParameters
 from csi_driver.operations.agreement import agreed, difference
 from csi_driver.operations.deletion import (
@@ -325,13 +325,13 @@ class _Creation:
         try:
             cloned_bytes = origin.cut(cloned_from)
             self._refuse_above_limit(cloned_bytes, origin)
-            images.clone(origin.clone_source(cloned_from, self._spec), entry.image_name, self._spec.layout)
+            made = images.clone(origin.clone_source(cloned_from, self._spec), entry.image_name, self._spec.layout)
         except ImageMissing as error:
             with self._origin():  # NotFound, if it was deleted just now
                 raise ClusterUnavailable(f"the source {origin.handle} cannot be cloned: {error}") from error
         if size_bytes > cloned_bytes:
             images.grow(entry.image_name, size_bytes)
-        if cloned_from.is_temporary:
+        if cloned_from.is_temporary and made is not CloneFormat.ONE:
             remove_clone_snap(self._site, entry)
             self._have_source_finished(origin)
         return max(size_bytes, cloned_bytes)

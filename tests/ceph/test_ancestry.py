@@ -17,7 +17,8 @@ def clone_id(request: pytest.FixtureRequest, pool: Pool, image: str) -> str:
     image_id = pool.images.find_id(image)
     assert image_id
     pool.images.cut(image_id, SNAP, most=1)
-    pool.images.clone(CloneSource(pool, image, SNAP, request.param), f"{image}-clone", PLAIN)
+    made = pool.images.clone(CloneSource(pool, image, SNAP, request.param), f"{image}-clone", PLAIN)
+    assert made is (request.param or CloneFormat.TWO)
     clone_id = pool.images.find_id(f"{image}-clone")
     assert clone_id
     return clone_id

@@ -133,7 +133,7 @@ class MemoryImages(ImageCalls):
     # ── clones ──
 
     @seam("images.clone")
-    def clone(self, source: CloneSource, name: str, layout: ImageLayout) -> None:
+    def clone(self, source: CloneSource, name: str, layout: ImageLayout) -> CloneFormat:
         image, snap = self._source(source)
         if name in self.place.names:
             raise ImageExists(name)
@@ -157,6 +157,7 @@ class MemoryImages(ImageCalls):
             self.link.reach("images.clone:unlisted")
             clone.clone_format = 2 if is_format_2 else 1
             snap.children[image_id] = clone.clone_format
+        return CloneFormat.TWO if is_format_2 else CloneFormat.ONE
 
     def _source(self, source: CloneSource) -> tuple[StoredImage, StoredSnap]:
         """Raises ImageMissing, InvalidRequest."""
