@@ -339,7 +339,10 @@ class Images(Protocol):
         """All keys of the image's metadata. Raises ImageMissing."""
 
     def move_to_trash(self, name: str, *, keep_s: int = 0) -> None:
-        """Keeps it there for so many seconds. Does not refuse a watched image: look before. Raises ImageMissing."""
+        """Keeps it there for so many seconds. Does not refuse a watched image: look before.
+
+        Raises ImageMissing; ImageBusy for a member of a group, with librbd from 20.2 on.
+        """
 
     def restore_from_trash(self, image_id: str, name: str) -> None:
         """Gives an image in the trash a name again; one that was cut short is finished.

@@ -83,6 +83,9 @@ class RbdGroups:
             rbd.Group(self._ioctx, group).create_snap(snap)
 
     def has_snap(self, group: str, snap: str) -> bool | None:
+        # The bindings of Ceph 20.2 abort when they are asked for the snaps of a group that is not there.
+        if self._objects.read_key("rbd_group_directory", f"name_{group}") is None:
+            return None
         with self._doing("groups.has_snap", f"{group}@{snap}"):
             try:
                 states = {one["name"]: one["state"] for one in rbd.Group(self._ioctx, group).list_snaps()}

@@ -101,6 +101,10 @@ def finish_delete(site: Site, entry: VolumeEntry) -> None:
             site.pool.images.move_to_trash(entry.image_name, keep_s=seconds_to_keep(entry))
         except ImageMissing:
             pass  # a move that was cut short ends with this answer
+        except ImageBusy as busy:
+            raise Busy(
+                f"image {entry.image_name} is in a group that is being cut, and the trash does not take it; repeat the call"
+            ) from busy
         release_name(site, entry)
         site.journal.move(entry, State.TRASHED, kept_in_trash(site, entry))
 

@@ -106,13 +106,18 @@ def test_a_missing_image_is_not_added(pool: Pool, group: str) -> None:
 
 
 def test_a_removed_group_lets_its_members_go(pool: Pool, group: str, members: tuple[str, str]) -> None:
-    """Also one in the trash, which can then be purged."""
+    """Also one in the trash, where librbd lets a member in: it can then be purged."""
     image_id = pool.images.find_id(members[0])
     assert image_id
-    pool.images.move_to_trash(members[0])
-    with pytest.raises(ImageBusy):
-        pool.images.purge(image_id)
+    with suppress(ImageBusy):  # from 20.2 on
+        pool.images.move_to_trash(members[0])
+    is_trashed = pool.images.find_trashed(image_id) is not None
+    if is_trashed:
+        with pytest.raises(ImageBusy):
+            pool.images.purge(image_id)
     pool.groups.remove(group)
+    if not is_trashed:
+        pool.images.move_to_trash(members[0])
     pool.images.purge(image_id)
     pool.images.remove(members[1])
 
