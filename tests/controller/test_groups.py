@@ -115,6 +115,20 @@ def test_a_group_may_span_pools(calls: Calls, ceph_dev: DevCeph) -> None:
     assert leftovers(ceph_dev, Place("second")) == frozenset()
 
 
+def test_a_group_may_lie_in_a_rados_namespace(shared_driver: DriverProcess, ceph_dev: DevCeph) -> None:
+    calls = Calls(shared_driver.rpc, ceph_dev.secrets("ns"), {"clusterID": "dev-ns", "pool": "second"})
+    volumes = [calls.create(f"apart-{number}", 8 * MIB) for number in range(2)]
+    group = group_until_done(calls, "apart", volumes)
+    copy = calls.create_until_done("apart-copy", 0, source=group.snapshots[0])
+    place = Place("second", "ns")
+    told = ceph_dev.rbd("info", f"{place}/{image_of(copy)}")
+    assert f"parent: {place}/{image_of(volumes[0])}@" in told or f"parent: {place}/{image_of(volumes[1])}@" in told
+    delete_group_until_done(calls, group)
+    for volume in (*volumes, copy):
+        calls.delete_until_done(volume.volume_id)
+    assert leftovers(ceph_dev, place) == frozenset()
+
+
 def test_a_volume_that_is_deleted_first_stays_for_its_group(calls: Calls, ceph_dev: DevCeph) -> None:
     """And a copy of the member for longer than the group."""
     volumes = volumes_with(calls, ceph_dev, b"old")
