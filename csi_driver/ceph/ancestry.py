@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from typing import Protocol
 
-from csi_driver.ceph.api import ImageMissing, ObjectExists, ObjectMissing, ParentSnap
+from csi_driver.ceph.api import Child, ImageMissing, ObjectExists, ObjectMissing, ParentSnap
 from csi_driver.tracing import step
 
 _HEAD = 2**64 - 2  # CEPH_NOSNAP
@@ -49,16 +49,18 @@ class HeaderAncestry:
     def find_parent(self, image_id: str) -> ParentSnap | None:
         return _parent(self._headers, image_id)
 
+    def children(self, image_id: str, snap_id: int) -> list[Child]:
+        return sorted(_listed(self._headers, image_id, snap_id))
+
     def is_listed(self, image_id: str) -> bool:
         """A clone of format 2 stands in the parent's header, one of format 1 in an object beside the clone."""
         parent = self.find_parent(image_id)
         if parent is None:
             return False
         with self._elsewhere(parent.pool_id, parent.namespace) as headers:
-            snap = struct.pack("<Q", parent.snap_id)
-            listed = headers.ask(_header(parent.image_id), "rbd", "children_list", snap, most=_LONG)
-        if listed and (self._place[0], image_id) in _children(listed):
-            return True
+            if Child(self._place[0], image_id) in _listed(headers, parent.image_id, parent.snap_id):
+                return True
+        snap = struct.pack("<Q", parent.snap_id)
         key = struct.pack("<q", parent.pool_id) + _packed(parent.image_id) + snap
         named = self._headers.ask("rbd_children", "rbd", "get_children", key, most=_LONG)
         return named is not None and image_id in _texts(named)
@@ -145,14 +147,16 @@ def _texts(raw: bytes) -> set[str]:
     return found
 
 
-def _children(raw: bytes) -> set[tuple[int, str]]:
-    """Pool and image id of each: a number (u32), then ChildImageSpec: version (2 bytes), length (u32), pool (i64), id, …"""
+def _listed(headers: Headers, image_id: str, snap_id: int) -> set[Child]:
+    """A number (u32), then each ChildImageSpec: version (2 bytes), length (u32), pool (i64), id, namespace."""
+    raw = headers.ask(_header(image_id), "rbd", "children_list", struct.pack("<Q", snap_id), most=_LONG)
+    found: set[Child] = set()
+    if raw is None:
+        return found
     (number,) = struct.unpack_from("<I", raw)
-    found: set[tuple[int, str]] = set()
     at = 4
     for _ in range(number):
         length, pool_id = struct.unpack_from("<Iq", raw, at + 2)
-        image_id, _ = _text(raw, at + 14)
-        found.add((pool_id, image_id))
+        found.add(Child(pool_id, _text(raw, at + 14)[0]))
         at += 6 + length
     return found

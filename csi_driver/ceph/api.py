@@ -187,6 +187,14 @@ class ParentSnap:
     snap_id: int
 
 
+@dataclass(frozen=True, order=True)
+class Child:
+    """An image that is a clone, by the pool that it lies in."""
+
+    pool_id: int
+    image_id: str
+
+
 @dataclass(frozen=True)
 class CloneSource:
     """A snap to be cloned: of an image by name, in a pool that may be another one than the clone's. format: of the clone.
@@ -304,6 +312,9 @@ class Images(Protocol):
     def find_size(self, image_id: str) -> int | None:
         """Bytes of the image's head, without opening it; None for an image that is not there."""
 
+    def find_name(self, image_id: str) -> str | None:
+        """The image's name, without opening it; None in the trash."""
+
     def inspect(self, name: str) -> ImageInfo:
         """Opens read-only, which leaves no watch. Raises ImageMissing."""
 
@@ -369,6 +380,9 @@ class Ancestry(Protocol):
 
     def find_parent(self, image_id: str) -> ParentSnap | None:
         """None without a parent, and for an image that is gone."""
+
+    def children(self, image_id: str, snap_id: int) -> list[Child]:
+        """The clones of format 2 of a snap, wherever they lie."""
 
     def is_listed(self, image_id: str) -> bool:
         """Whether the snap that it names as its parent has the image among its clones.

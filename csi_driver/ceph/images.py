@@ -190,6 +190,11 @@ class RbdImages:
         raw = self._objects.ask(f"rbd_header.{image_id}", "rbd", "get_size", struct.pack("<Q", _HEAD))
         return struct.unpack_from("<xQ", raw)[0] if raw else None
 
+    def find_name(self, image_id: str) -> str | None:
+        """The key `id_<id>` of the pool's directory: a length (u32) and the name (Ceph: cls_rbd, dir_get_name)."""
+        page = self._objects.list_page("rbd_directory", prefix=f"id_{image_id}", after="", limit=2)
+        return next((text[4:] for key, text in page if key == f"id_{image_id}"), None)
+
     def inspect(self, name: str) -> ImageInfo:
         with self._doing("images.inspect", name), rbd.Image(self._ioctx, name, read_only=True) as image:
             return self._info(image)

@@ -43,7 +43,7 @@ from csi_driver.operations.purge import Purger
 from csi_driver.operations.readiness import Readiness
 from csi_driver.operations.site import PoolKey, Sites
 from csi_driver.operations.snapshot_deletion import SnapshotDeletion
-from csi_driver.operations.snapshots import SnapshotCreation
+from csi_driver.operations.snapshots import SnapshotCreation, Soon
 from csi_driver.operations.undeletion import VolumeUndeletion
 from csi_driver.operations.volume_health import VolumeHealth
 from csi_driver.orchestrator.kubernetes_nodes import KubernetesNodes
@@ -237,7 +237,9 @@ class Driver:
             expansion=VolumeExpansion(self._sites, self._locks),
             modification=VolumeModification(self._sites, self._locks, self._flattener),
             lookup=VolumeLookup(self._sites),
-            snapshot_creation=SnapshotCreation(self._sites, self._locks, self._purger.look_at),
+            snapshot_creation=SnapshotCreation(
+                self._sites, self._locks, Soon(self._purger.look_at, self._flattener.look_at)
+            ),
             snapshot_deletion=SnapshotDeletion(self._sites, self._locks, self._purger.look_at),
             health=VolumeHealth(self._health_sites),
         )

@@ -48,6 +48,7 @@ from csi_driver.operations.flattener import Flattener
 from csi_driver.operations.limits import first_settings
 from csi_driver.operations.naming import VolumeName
 from csi_driver.operations.origin import Origin, open_origin, source_lock
+from csi_driver.operations.relief import relieve
 from csi_driver.operations.site import PoolKey, Site, Sites
 from csi_driver.operations.topology import bound_to, choose_pool, is_reachable
 
@@ -346,6 +347,7 @@ class _Creation:
     def _have_source_finished(self, origin: Origin) -> None:
         """A source that was deleted meanwhile was held by the snap alone, perhaps."""
         with self._site.beside(origin.handle.pool_id) as there:
+            relieve(there, origin.image_id, self._behind.flattener.look_at)
             entry = there.journal.load(origin.handle.uuid)
             if entry is not None and not entry.is_usable:
                 self._behind.purge_soon(replace(self._site.key, pool=origin.handle.pool_id))

@@ -6,7 +6,7 @@ after the cut: a delete of the source marks it first and looks for snaps afterwa
 
 import uuid
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 import structlog
@@ -31,6 +31,7 @@ from csi_driver.journal.layout import State
 from csi_driver.locks import KeyedLocks
 from csi_driver.model import Credentials, Snapshot, SnapshotSpec
 from csi_driver.operations.origin import MOST_SNAPS
+from csi_driver.operations.relief import relieve
 from csi_driver.operations.site import PoolKey, Site, Sites, load_usable, parse_handle, unopened, volume_lock
 from csi_driver.operations.snapshot_deletion import finish_snapshot_delete
 from csi_driver.operations.topology import is_reachable
@@ -66,13 +67,21 @@ def decide(spec: SnapshotSpec, reserved: Reserved | None, entry: SnapshotEntry |
     return Step.TAKE_OVER if entry.state is State.MAKING else Step.REUSE
 
 
-class SnapshotCreation:
-    """Makes snapshots. `purge_soon` has a pool looked at behind the call."""
+@dataclass(frozen=True)
+class Soon:
+    """Has a pool's deleted things, or its flatten queue, looked at behind the call."""
 
-    def __init__(self, sites: Sites, locks: KeyedLocks, purge_soon: Callable[[PoolKey], None]) -> None:
+    purge: Callable[[PoolKey], None]
+    flatten: Callable[[PoolKey], None]
+
+
+class SnapshotCreation:
+    """Makes snapshots."""
+
+    def __init__(self, sites: Sites, locks: KeyedLocks, soon: "Soon") -> None:
         self._sites = sites
         self._locks = locks
-        self._purge_soon = purge_soon
+        self._soon = soon
 
     def create(self, spec: SnapshotSpec, credentials: Credentials | None) -> Snapshot:
         """Raises NotFound (the source), Conflict, NoSpace at the limit of snapshots, Unfinished."""
@@ -86,7 +95,7 @@ class SnapshotCreation:
                 self._sites.open_of(handle, credentials, as_maker=True) as site,
                 self._locks.hold(site.snapshot_name_lock(spec.name), shared=[volume_lock(handle)]),
             ):
-                return _Creation(site, spec, handle, self._purge_soon).run()
+                return _Creation(site, spec, handle, self._soon).run()
         except PoolMissing as error:
             raise NotFound(f"there is no volume {spec.source_handle!r}: {error}") from error
 
@@ -94,12 +103,12 @@ class SnapshotCreation:
 class _Creation:
     """One CreateSnapshot, its name held and its source shared with other readers."""
 
-    def __init__(self, site: Site, spec: SnapshotSpec, source: Handle, purge_soon: Callable[[PoolKey], None]) -> None:
+    def __init__(self, site: Site, spec: SnapshotSpec, source: Handle, soon: "Soon") -> None:
         self._site = site
         self._spec = spec
         self._source = source
         self._journal = site.snapshots
-        self._purge_soon = purge_soon
+        self._soon = soon
 
     def run(self) -> Snapshot:
         new_uuid = str(uuid.uuid4())
@@ -187,6 +196,7 @@ class _Creation:
             self._undo(entry)
             raise
         self._living_source(entry)
+        relieve(self._site, entry.source_image_id, self._soon.flatten)
         done = replace(entry, size_bytes=snap.size_bytes, snap_id=snap.snap_id, created_at=snap.created_at)
         self._journal.complete(
             entry,
@@ -204,7 +214,7 @@ class _Creation:
         if source is not None and source.is_usable:
             return source
         self._undo(entry)
-        self._purge_soon(replace(self._site.key, pool=self._source.pool_id))
+        self._soon.purge(replace(self._site.key, pool=self._source.pool_id))
         raise NotFound(f"volume {self._spec.source_handle!r} was deleted while its snapshot was made")
 
     def _undo(self, entry: SnapshotEntry) -> None:

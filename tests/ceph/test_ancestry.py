@@ -2,7 +2,7 @@
 
 import pytest
 
-from csi_driver.ceph.api import CloneSource, FlattenStopped, ImageBusy, ImageMissing, Pool
+from csi_driver.ceph.api import Child, CloneSource, FlattenStopped, ImageBusy, ImageMissing, Pool
 from csi_driver.model import CloneFormat, ImageLayout
 from tests.ceph.conftest import SNAP
 
@@ -11,14 +11,20 @@ PLAIN = ImageLayout(("layering",))
 
 
 @pytest.fixture(params=[CloneFormat.ALLOWED, CloneFormat.ONE], ids=["format 2", "format 1"])
-def clone_id(request: pytest.FixtureRequest, pool: Pool, image: str) -> str:
+def clone_format(request: pytest.FixtureRequest) -> CloneFormat:
+    chosen: CloneFormat = request.param
+    return chosen
+
+
+@pytest.fixture
+def clone_id(pool: Pool, image: str, clone_format: CloneFormat) -> str:
     """The id of a clone, named `<image>-clone`, of an image of 8 MiB."""
     pool.images.create(image, 8 * MIB, PLAIN)
     image_id = pool.images.find_id(image)
     assert image_id
     pool.images.cut(image_id, SNAP, most=1)
-    made = pool.images.clone(CloneSource(pool, image, SNAP, request.param), f"{image}-clone", PLAIN)
-    assert made is (request.param or CloneFormat.TWO)
+    made = pool.images.clone(CloneSource(pool, image, SNAP, clone_format), f"{image}-clone", PLAIN)
+    assert made is (clone_format or CloneFormat.TWO)
     clone_id = pool.images.find_id(f"{image}-clone")
     assert clone_id
     return clone_id
@@ -114,3 +120,19 @@ def test_a_flatten_that_is_stopped_leaves_its_image_as_it_was(pool: Pool, image:
     assert pool.ancestry.is_listed(clone_id)
     pool.images.flatten(clone_id, lambda _part: True)
     assert pool.ancestry.find_parent(clone_id) is None
+
+
+def test_the_clones_of_a_snap_are_listed_by_pool_and_id(pool: Pool, clone_id: str, clone_format: CloneFormat) -> None:
+    """Those of format 2."""
+    parent = pool.ancestry.find_parent(clone_id)
+    assert parent
+    listed = pool.ancestry.children(parent.image_id, parent.snap_id)
+    assert listed == ([Child(pool.pool_id, clone_id)] if clone_format is CloneFormat.ALLOWED else [])
+    assert pool.ancestry.children("none", 1) == []
+
+
+def test_an_image_is_named_by_its_id_unless_it_is_in_the_trash(pool: Pool, image: str, clone_id: str) -> None:
+    assert pool.images.find_name(clone_id) == f"{image}-clone"
+    assert pool.images.find_name("none") is None
+    pool.images.move_to_trash(f"{image}-clone")
+    assert pool.images.find_name(clone_id) is None

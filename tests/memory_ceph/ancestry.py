@@ -1,6 +1,6 @@
 """Chains of parents."""
 
-from csi_driver.ceph.api import ImageMissing, ParentSnap
+from csi_driver.ceph.api import Child, ImageMissing, ParentSnap
 from tests.memory_ceph.seam import Link, seam
 from tests.memory_ceph.state import Images
 
@@ -20,6 +20,14 @@ class MemoryAncestry:
     def find_parent(self, image_id: str) -> ParentSnap | None:
         image = self._images.by_id.get(image_id)
         return image.parent if image else None
+
+    @seam("ancestry.children")
+    def children(self, image_id: str, snap_id: int) -> list[Child]:
+        image = self._images.by_id.get(image_id)
+        snap = image.snaps.get(snap_id) if image else None
+        listed = [child for child, kind in snap.children.items() if kind == 2] if snap else []
+        images = self._images.by_id
+        return sorted(Child(images[child].place.pool_id, child) for child in listed if child in images)
 
     @seam("ancestry.is_listed")
     def is_listed(self, image_id: str) -> bool:

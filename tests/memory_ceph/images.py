@@ -98,6 +98,10 @@ class ImageCalls:
         image = self.ceph.images.by_id.get(image_id)
         return image.size_bytes if image else None
 
+    @seam("images.find_name")
+    def find_name(self, image_id: str) -> str | None:
+        return next((name for name, there in self.place.names.items() if there == image_id), None)
+
     @seam("images.inspect")
     def inspect(self, name: str) -> ImageInfo:
         return self.info(self.named(name))

@@ -13,7 +13,7 @@ from csi_driver.operations.groups import GroupCreation
 from csi_driver.operations.purge import Purger
 from csi_driver.operations.site import PoolKey, Sites
 from csi_driver.operations.snapshot_deletion import SnapshotDeletion
-from csi_driver.operations.snapshots import SnapshotCreation
+from csi_driver.operations.snapshots import SnapshotCreation, Soon
 
 INSTANCE = "default"
 
@@ -39,7 +39,7 @@ class Process:
         self.creation = VolumeCreation(sites, locks, Behind(_later, self._flattener))
         self.deletion = VolumeDeletion(sites, locks, _later)
         self.expansion = VolumeExpansion(sites, locks)
-        self.snapshot_creation = SnapshotCreation(sites, locks, _later)
+        self.snapshot_creation = SnapshotCreation(sites, locks, Soon(_later, _later))
         self.group_creation = GroupCreation(sites, locks, _later)
         self.group_deletion = GroupDeletion(sites, locks, _later)
         self.snapshot_deletion = SnapshotDeletion(sites, locks, _later)

@@ -17,11 +17,16 @@ from csi_driver.operations import (
     flattener,
     flattening,
     groups,
+    relief,
     snapshots,
 )
 
 _TIMED = (journal, makers, deletion, depth, election, flattener, flattening)
 _NAMING = (creation, groups, snapshots)
+
+
+RELIEF_AT = 4
+"""Snaps on an image: few enough for a history to come to it."""
 
 
 class Clock:
@@ -60,5 +65,6 @@ def virtual_world() -> Iterator[Clock]:
             patch.setattr(naming, "uuid", uuids)
         # It waits in real time, and none passes within a step.
         patch.setattr(election.Lease, "keep", lambda _lease: None)
+        patch.setattr(relief, "RELIEF_AT", RELIEF_AT)
         patch.setattr(flatten_course.Course, "look_on", lambda _course: None)
         yield clock
