@@ -1,5 +1,6 @@
 """What a test of the node half holds in its hands: a served node half, requests for it, images, and a look at leftovers."""
 
+import contextlib
 import json
 import os
 import secrets
@@ -55,6 +56,7 @@ class Bench:
         self.setting = Setting(str(directory / "run"), (ceph.address,))
         self.user = "node"
         self._images: list[str] = []
+        self._nameless_before = frozenset(device for device, file in _loops() if file == "/\n")
         self.start()
 
     def start(self) -> None:
@@ -227,16 +229,12 @@ class Bench:
             self.ceph.ceph("osd", "blocklist", "add", address)
 
     def loops(self) -> list[str]:
-        """Also those whose file has no name any more: nobody else makes such."""
-        found = []
-        for path in Path("/sys/block").glob("loop*/loop/backing_file"):
-            try:
-                text = path.read_text()
-            except OSError:
-                continue
-            if text.startswith(self.setting.run_directory) or text == "/\n":
-                found.append(f"/dev/{path.parent.parent.name}")
-        return found
+        """Also those whose file has lost its name since: nobody else makes such meanwhile."""
+        return [
+            device
+            for device, file in _loops()
+            if file.startswith(self.setting.run_directory) or (file == "/\n" and device not in self._nameless_before)
+        ]
 
     def mounts(self) -> list[Path]:
         """Mounts of volumes; the daemons' own files are not among them."""
@@ -287,3 +285,12 @@ class Bench:
     def remove_images(self) -> None:
         for volume_id in self._images:
             self.ceph.rbd("rm", "--no-progress", self.image(volume_id))
+
+
+def _loops() -> list[tuple[str, str]]:
+    """The loop devices in use, with the file behind each."""
+    found = []
+    for path in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with contextlib.suppress(OSError):  # detached just now
+            found.append((f"/dev/{path.parent.parent.name}", path.read_text()))
+    return found
