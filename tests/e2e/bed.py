@@ -18,13 +18,12 @@ from tests.e2e import programs
 from tests.e2e.control_plane import NODE, ControlPlane
 from tests.e2e.images import write_image
 from tests.e2e.kubectl import Kubectl
-from tests.e2e.node import Node
+from tests.e2e.node import DRIVER, Node
 from tests.e2e.processes import Processes
 
 PROJECT = Path(__file__).parents[2]
 IMAGE = PROJECT / ".cache" / "image" / "rbd-csi.oci.tar"
 NAMESPACE = "rbd-csi"
-DRIVER = "rbd.csi.internal"
 _REGISTRY = "registry.k8s.io/sig-storage"
 _STAND_INS = {
     "csi-provisioner": "csi-provisioner:v6.3.0",
@@ -122,6 +121,7 @@ def _install(bed: Bed, processes: Processes, plane: ControlPlane) -> None:
 def _values(ceph: DevCeph) -> Mapping[str, Any]:
     """The pods are in the host's network: there is no kube-proxy here, and Ceph listens on loopback."""
     return {
+        "driverName": DRIVER,
         "image": {"repository": "localhost/rbd-csi", "tag": "dev", "pullPolicy": "Never"},
         "clusters": json.loads(ceph.config_json.read_text()),
         "controller": {"replicas": 1, "hostNetwork": True},

@@ -4,6 +4,9 @@ Needs root, runc, CNI's plugins and a static busybox.
 """
 
 import json
+import os
+import shutil
+import signal
 import subprocess
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +20,9 @@ from tests.e2e.processes import BedFailed, Processes
 KUBELET = Path("/var/lib/kubelet")
 PAUSE, BUSYBOX = "bed.local/pause:1", "bed.local/busybox:1"
 _OURS = KUBELET / ".rbd-csi-bed"
+DRIVER = "e2e.csi.internal"
+"""A name of the bed's own: what it leaves on the machine is told from another driver's by it."""
+_RUN = Path("/run/rbd-csi") / DRIVER
 _READY_S = 120.0
 _CGROUPS = ("kubepods", "k8s.io")
 
@@ -68,11 +74,29 @@ class Node:
         for target in reversed(mounted):
             if target.startswith((f"{KUBELET}/", f"{self._directory}/")):
                 subprocess.run(["umount", "-l", target], check=False)
+        self._end_attached()
         for cgroup in sorted(Path("/sys/fs/cgroup").rglob("*"), key=lambda path: -len(path.parts)):
             if cgroup.is_dir() and any(part.startswith(_CGROUPS) for part in cgroup.parts):
                 with suppress(OSError):  # in use by what is not ours
                     cgroup.rmdir()
         subprocess.run(["rm", "-rf", "--one-file-system", str(KUBELET)], check=True)
+
+    def _end_attached(self) -> None:
+        """Of a run that failed: the daemons of its volumes outlive their pods, as they must."""
+        for command in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):
+                if (
+                    command.read_bytes().startswith(b"qemu-storage-daemon")
+                    and str(_RUN).encode() in command.read_bytes()
+                ):
+                    os.kill(int(command.parent.name), signal.SIGKILL)
+        for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
+            if (target := line.split()[4]).startswith(f"{_RUN}/"):
+                subprocess.run(["umount", "-l", target], check=False)
+        for device in Path("/sys/block").glob("loop*/loop/backing_file"):
+            if device.read_text().startswith(f"{_RUN}/"):
+                subprocess.run(["losetup", "--detach", f"/dev/{device.parent.parent.name}"], check=False)
+        shutil.rmtree(_RUN, ignore_errors=True)
 
     def _start_containerd(self) -> None:
         home = self._directory / "containerd"
@@ -103,7 +127,7 @@ class Node:
 
     def _ctr(self, *arguments: str) -> str:
         command = [str(self._programs / "ctr"), f"--address={self._socket}", "--namespace=k8s.io", *arguments]
-        return subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True).stdout
+        return subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
 
     def _kubelet_config(self) -> dict[str, object]:
         pki = self._plane.certificates

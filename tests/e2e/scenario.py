@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from csi_driver.dev.inventory import Place, leftovers
-from tests.e2e.bed import DRIVER, NAMESPACE, Bed
-from tests.e2e.node import BUSYBOX, KUBELET
+from tests.e2e.bed import NAMESPACE, Bed
+from tests.e2e.node import BUSYBOX, DRIVER, KUBELET
 
 Step = Callable[[Bed], None]
 
