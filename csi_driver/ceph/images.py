@@ -529,7 +529,7 @@ class RbdImages:
 
     @contextmanager
     def _doing(self, what: str, name: str) -> Iterator[None]:
-        """The step, its errors as those of ceph/api.py where every image call may raise them, else by the errno table."""
+        """The step, its errors as those of ceph/api where every image call may raise them, else by the errno table."""
         with step(what, name), self._translate(f"{what} {name}"):
             try:
                 yield

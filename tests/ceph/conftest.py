@@ -1,4 +1,4 @@
-"""Fixtures of the contract of csi_driver/ceph/api.py.
+"""Fixtures of the contract of csi_driver/ceph/api.
 
 `pool` is all that test_objects.py, test_images.py and test_snaps.py know of Ceph, so that another implementation of the
 Protocols can be held to the same tests. The other files are about what only a real cluster has: users, clients, addresses.

@@ -1,4 +1,4 @@
-"""Chains of parents: the contract of `Ancestry` in csi_driver/ceph/api.py."""
+"""Chains of parents: the contract of `Ancestry` in csi_driver/ceph/api."""
 
 import pytest
 

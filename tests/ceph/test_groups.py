@@ -1,4 +1,4 @@
-"""Groups and their snaps: the contract of `Groups` in csi_driver/ceph/api.py, and clones of a group's snap."""
+"""Groups and their snaps: the contract of `Groups` in csi_driver/ceph/api, and clones of a group's snap."""
 
 import itertools
 from collections.abc import Iterator

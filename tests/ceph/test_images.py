@@ -1,4 +1,4 @@
-"""Images, their metadata and the trash: the contract of `Images` in csi_driver/ceph/api.py."""
+"""Images, their metadata and the trash: the contract of `Images` in csi_driver/ceph/api."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Objects with keys: the contract of `Objects` in csi_driver/ceph/api.py."""
+"""Objects with keys: the contract of `Objects` in csi_driver/ceph/api."""
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor

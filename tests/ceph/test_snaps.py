@@ -1,4 +1,4 @@
-"""Snaps and clones: the contract of `Images` in csi_driver/ceph/api.py, where the cluster allows clones of format 2."""
+"""Snaps and clones: the contract of `Images` in csi_driver/ceph/api, where the cluster allows clones of format 2."""
 
 import time
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What pools hold and may hold: the contract of `Cluster.usage` in csi_driver/ceph/api.py."""
+"""What pools hold and may hold: the contract of `Cluster.usage` in csi_driver/ceph/api."""
 
 from csi_driver.ceph.api import Pool
 

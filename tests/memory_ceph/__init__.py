@@ -1,4 +1,4 @@
-"""A Ceph in memory behind the Protocols of csi_driver/ceph/api.py, for simulation and crash injection.
+"""A Ceph in memory behind the Protocols of csi_driver/ceph/api, for simulation and crash injection.
 
 Owns the state of one cluster (state.py) and the calls on it: objects.py, images.py, snaps.py, ancestry.py, cluster.py.
 Each call is atomic. A client (seam.py) may be made to die before and after each, and between those steps of librbd that
