@@ -52,10 +52,15 @@ def inventory(ceph: DevCeph, place: Place) -> frozenset[str]:
     return frozenset(found)
 
 
-def leftovers(ceph: DevCeph, place: Place, *, wait_s: float = 300.0) -> frozenset[str]:
-    """The inventory of a pool that should be empty; given time, since the trash is emptied behind the answers."""
+def leftovers(
+    ceph: DevCeph, place: Place, *, wait_s: float = 240.0, known: frozenset[str] = frozenset()
+) -> frozenset[str]:
+    """The inventory of a pool that should be empty but for what is `known`; given time: deletes go on behind their answers.
+
+    The time is for a client that was killed: its watch keeps an image for half a minute, on a loaded machine for longer.
+    """
     deadline = time.monotonic() + wait_s
-    while (found := inventory(ceph, place)) and time.monotonic() < deadline:
+    while (found := inventory(ceph, place) - known) and time.monotonic() < deadline:
         time.sleep(0.1)
     return found
 

@@ -13,6 +13,7 @@ import grpc
 import pytest
 
 from csi_driver.ceph.api import Create, ObjectMissing, Pool, Write
+from csi_driver.dev.inventory import Place, leftovers
 from csi_driver.dev.layout import DevCeph
 from csi_driver.errors import ClusterUnavailable
 from csi_driver.model import ImageLayout
@@ -37,6 +38,8 @@ def driver(ceph_dev: DevCeph) -> Iterator[DriverProcess]:
     """With a journal of its own, in which there is nothing but what these tests make."""
     with DriverProcess.start("--controller", "--instance", INSTANCE, clusters=ceph_dev.config_json) as process:
         yield process
+        # No other driver would purge what this instance deleted.
+        assert leftovers(ceph_dev, Place("rbd")) == frozenset()
 
 
 @pytest.fixture

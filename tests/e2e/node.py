@@ -36,6 +36,7 @@ class Node:
         self._processes = processes
         self._plane = plane
         self._socket = directory / "containerd" / "containerd.sock"
+        self._was_private = False
 
     def start(self) -> None:
         """Raises BedFailed where another kubelet's directory is in the way."""
@@ -43,6 +44,7 @@ class Node:
             raise BedFailed(f"{KUBELET} is another kubelet's")
         KUBELET.mkdir(parents=True, exist_ok=True)
         _OURS.touch()
+        self._was_private = " shared:" not in _root_mount()
         subprocess.run(["mount", "--make-rshared", "/"], check=True)  # pods see later mounts, and the machine theirs
         self._start_containerd()
         self._import_base_images()
@@ -80,6 +82,8 @@ class Node:
                 with suppress(OSError):  # in use by what is not ours
                     cgroup.rmdir()
         subprocess.run(["rm", "-rf", "--one-file-system", str(KUBELET)], check=True)
+        if self._was_private:
+            subprocess.run(["mount", "--make-rprivate", "/"], check=True)
 
     def _end_attached(self) -> None:
         """Of a run that failed: the daemons of its volumes outlive their pods, as they must."""
@@ -160,6 +164,12 @@ class Node:
             "imageGCLowThresholdPercent": 99,
             "evictionHard": {**never, "imagefs.inodesFree": "0%"},
         }
+
+
+def _root_mount() -> str:
+    """The line of mountinfo."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return next(line for line in lines if line.split()[4] == "/")
 
 
 _CONTAINERD = """version = 3

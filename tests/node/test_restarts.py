@@ -49,6 +49,8 @@ def pod(bench: Bench) -> Iterator[list[Path]]:
     """The cgroups of a pod, one in each hierarchy; and the orchestrator's directory is shared with its mount namespace."""
     pods = [root / f"rbd-csi-test-{os.getpid()}" for root in cgroup_roots() if root.name != "cpuset"]  # needs CPUs set
     subprocess.run(["mount", "--bind", str(bench.directory), str(bench.directory)], check=True)
+    # Apart from what it is bound from: where the root is shared, each mount would be seen on both.
+    subprocess.run(["mount", "--make-rprivate", str(bench.directory)], check=True)
     subprocess.run(["mount", "--make-rshared", str(bench.directory)], check=True)
     for pod in pods:
         pod.mkdir()

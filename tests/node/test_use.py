@@ -247,4 +247,6 @@ def test_the_node_says_who_it_is_and_what_it_can(bench: Bench) -> None:
         "GET_VOLUME_STATS",
         "EXPAND_VOLUME",
         "SINGLE_NODE_MULTI_WRITER",
+        "GET_VOLUME_HEALTH",
+        "GET_STORAGE_HEALTH",
     }
