@@ -13,7 +13,7 @@ import grpc
 import pytest
 
 from csi_driver.ceph.api import Create, ObjectMissing, Pool, Write
-from csi_driver.dev.inventory import Place, leftovers
+from csi_driver.dev.inventory import Place, inventory
 from csi_driver.dev.layout import DevCeph
 from csi_driver.errors import ClusterUnavailable
 from csi_driver.model import ImageLayout
@@ -38,8 +38,15 @@ def driver(ceph_dev: DevCeph) -> Iterator[DriverProcess]:
     """With a journal of its own, in which there is nothing but what these tests make."""
     with DriverProcess.start("--controller", "--instance", INSTANCE, clusters=ceph_dev.config_json) as process:
         yield process
-        # No other driver would purge what this instance deleted.
-        assert leftovers(ceph_dev, Place("rbd")) == frozenset()
+        _await_purged(ceph_dev)
+
+
+def _await_purged(ceph: DevCeph) -> None:
+    """No other driver would purge what this instance has deleted."""
+    deadline = time.monotonic() + 120
+    while left := {line for line in inventory(ceph, Place("rbd")) if f".{INSTANCE} deleted." in line}:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
 
 
 @pytest.fixture
