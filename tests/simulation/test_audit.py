@@ -38,6 +38,16 @@ def test_volumes_snapshots_copies_and_what_waits_for_its_purge_are_no_findings()
             assert audited(site) == []
 
 
+def test_what_another_instance_has_in_the_pool_is_no_finding() -> None:
+    """Living, deleted and kept: it has a directory of its own, and a repair would give its volumes to this one."""
+    with virtual_world() as clock:
+        world = MemoryWorld(clock)
+        history = History(world)
+        history.live([Step(Create(0)), Step(Snapshot(0, 0)), Step(Create(1, source=0)), Step(Delete(0))])
+        with Sites(world.machine().clusters, Makers("operator", "other"), "other").open(world.key) as site:
+            assert audited(site) == []
+
+
 def test_a_flatten_that_was_cut_short_past_the_driver_is_found_and_the_image_opens_again() -> None:
     """Without an entry of the driver's queue nobody but a person can tell it from a clone that is half made."""
     with virtual_world() as clock:

@@ -24,9 +24,11 @@ def findings(seen: Survey) -> Iterator[Finding]:
     yield from _of_names(seen, seen.volumes)
     yield from _of_names(seen, seen.snapshots)
     for volume in seen.volumes.entries.values():
-        yield from _of_volume(seen, volume)
+        if volume.uuid not in seen.volumes.of_others:
+            yield from _of_volume(seen, volume)
     for snapshot in seen.snapshots.entries.values():
-        yield from _of_snapshot(seen, snapshot)
+        if snapshot.uuid not in seen.snapshots.of_others:
+            yield from _of_snapshot(seen, snapshot)
     for name, facts in seen.images.items():
         yield from _of_image(seen, name, facts)
     yield from _of_trash(seen)
@@ -43,6 +45,8 @@ def _of_names(seen: Survey, records: Records[VolumeEntry] | Records[SnapshotEntr
     for uuid in records.deleted - known:
         yield Finding(Class.DELETED_WITHOUT_ENTRY, uuid, f"{records.kind.noun} {uuid}", records.kind, uuid)
     for uuid, reason in records.unreadable.items():
+        if uuid in records.of_others:
+            continue
         yield Finding(Class.UNREADABLE_ENTRY, uuid, f"{records.kind.noun} {uuid}: {reason}", records.kind, uuid)
 
 

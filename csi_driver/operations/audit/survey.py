@@ -8,7 +8,7 @@ from typing import Generic
 from csi_driver.ceph.api import ImageInfo, ImageMissing, ParentSnap
 from csi_driver.errors import AccessDenied, PoolMissing
 from csi_driver.journal.entries import SnapshotEntry, VolumeEntry
-from csi_driver.journal.journal import E, Journal, Reserved
+from csi_driver.journal.journal import E, Journal, Reserved, snapshot_journal, volume_journal
 from csi_driver.journal.layout import DELETED_PREFIX, GROUPS, SNAPSHOTS, VOLUMES, Kind
 from csi_driver.operations.origin import CLONE_PREFIX
 from csi_driver.operations.site import Site
@@ -30,6 +30,8 @@ class Records(Generic[E]):
     names: dict[str, Reserved] = field(default_factory=dict)
     """By request name."""
     deleted: set[str] = field(default_factory=set)
+    of_others: set[str] = field(default_factory=set)
+    """Uuids that the directory of another driver instance in this pool names: they are that one's to audit."""
     dangling: set[str] = field(default_factory=set)
     """Request names that lead to another pool, in which there is no such entry."""
 
@@ -65,7 +67,7 @@ def survey(site: Site, progress: Progress) -> Survey:
     """Opens every image once, read-only; the objects of the pool are listed, its data objects among them."""
     found = Survey(site.pool.pool_id)
     found.queued = {one.image_id for one in site.flatten_queue.entries()}
-    volumes, snapshots = set[str](), set[str]()
+    volumes, snapshots, directories = set[str](), set[str](), set[str]()
     for number, name in enumerate(site.pool.objects.names()):
         if not number % 10_000:
             progress("objects", number, 0)
@@ -75,9 +77,13 @@ def survey(site: Site, progress: Progress) -> Survey:
             volumes.add(name.removeprefix(VOLUMES.object_prefix))
         elif name.startswith(SNAPSHOTS.object_prefix):
             snapshots.add(name.removeprefix(SNAPSHOTS.object_prefix))
+        elif name.startswith((VOLUMES.directory_prefix, SNAPSHOTS.directory_prefix)):
+            directories.add(name)
         elif name.startswith(_HEADER):
             found.headers.add(name.removeprefix(_HEADER))
     _read_records(site.journal, found.volumes, volumes, progress)
+    for directory in directories:
+        _read_anothers(site, found, directory)
     found.volumes.dangling = set(_dangling(site, found.volumes.names))
     _read_records(site.snapshots, found.snapshots, snapshots, progress)
     found.trash = {entry.image_id: entry.name for entry in site.pool.images.list_trash()}
@@ -124,6 +130,21 @@ def _read_records(journal: Journal[E], records: Records[E], uuids: set[str], pro
         else:
             if entry is not None:
                 records.entries[uuid] = entry
+
+
+def _read_anothers(site: Site, found: Survey, directory: str) -> None:
+    kind = VOLUMES if directory.startswith(VOLUMES.directory_prefix) else SNAPSHOTS
+    instance = directory.removeprefix(kind.directory_prefix)
+    if instance == site.instance:
+        return
+    if kind is VOLUMES:
+        found.volumes.of_others |= _named(volume_journal(site.pool, instance))
+    else:
+        found.snapshots.of_others |= _named(snapshot_journal(site.pool, instance))
+
+
+def _named(journal: Journal[E]) -> set[str]:
+    return {reserved.uuid for _, reserved in _all_names(journal) if reserved}
 
 
 def _dangling(site: Site, names: Mapping[str, Reserved]) -> Iterator[str]:
