@@ -28,8 +28,7 @@ pytestmark = pytest.mark.usefixtures("clean_pool")
 CUTS = int(os.environ.get("RBD_CSI_GROUP_CUTS", "4"))
 MIB = 1 << 20
 SECTOR = 4096
-LONGEST_S = 2.0 if "RBD_CSI_GROUP_CUTS" in os.environ else 25.0
-"""Of one write, on a machine that does nothing else: 2 s. Beside other work only that no lock was waited out (30 s)."""
+LONGEST_S = 2.0
 
 
 @dataclass
