@@ -38,8 +38,8 @@ test-releases:  ## the tests against newer Ceph releases
 bench: setup  ## what the driver adds to bare Ceph; FULL=1: every workload
 	@scripts/bench
 
-e2e: setup  ## the driver in a real Kubernetes, end to end
-	@scripts/e2e
+e2e: setup  ## the driver in a real Kubernetes, end to end; SUITE=smoke, SUITE=storage (Kubernetes' own tests)
+	@env -u SUITE scripts/e2e $(if $(SUITE),--suite $(SUITE))
 
 image: setup  ## the container image, built with or without an engine
 	@scripts/image

@@ -87,7 +87,7 @@ def _make(place: Path, options: DevOptions, report: Report) -> DevCeph:
     defaults = Record("", "")
     record = Record(
         fsid=str(uuid.uuid4()),
-        address=address.choose(place),
+        address=options.address or address.choose(place),
         osds=options.osds or defaults.osds,
         osd_size_bytes=options.osd_size_bytes or defaults.osd_size_bytes,
         release=options.release,

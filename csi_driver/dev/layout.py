@@ -35,6 +35,8 @@ class DevOptions:
     """A Debian suite whose Ceph runs instead of this machine's own."""
     clone_format_1: bool = False
     """Leave clone format 2 forbidden, as clusters that once served old clients do."""
+    address: str | None = None
+    """Of this machine, where its daemons listen; None: a loopback address of the cluster's own."""
 
 
 @dataclass(frozen=True)

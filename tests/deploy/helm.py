@@ -14,12 +14,19 @@ KUBERNETES = "1.33.0"
 
 def helm() -> Path:
     """The program of the pinned version; building it takes about three minutes."""
-    home = Path(os.environ.get("XDG_CACHE_HOME", "/var/cache")) / "rbd-csi" / f"helm-{VERSION}"
-    program = home / "helm"
-    if not program.exists():
-        environment = {**os.environ, "GOBIN": str(home), "GOFLAGS": "", "CGO_ENABLED": "0"}
+    program = _home() / "helm"
+    if not is_built():
+        environment = {**os.environ, "GOBIN": str(_home()), "GOFLAGS": "", "CGO_ENABLED": "0"}
         subprocess.run([str(go()), "install", f"{MODULE}@{VERSION}"], env=environment, check=True)
     return program
+
+
+def is_built() -> bool:
+    return (_home() / "helm").exists()
+
+
+def _home() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME", "/var/cache")) / "rbd-csi" / f"helm-{VERSION}"
 
 
 def rendered(*flags: str) -> str:

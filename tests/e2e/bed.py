@@ -13,17 +13,20 @@ from typing import Any
 
 from csi_driver.dev import cluster
 from csi_driver.dev.layout import DevCeph, DevOptions
-from tests.deploy.helm import rendered
-from tests.e2e import programs
-from tests.e2e.control_plane import NODE, ControlPlane
+from tests.deploy.helm import CHART, helm
+from tests.e2e import node, programs
+from tests.e2e.control_plane import API, NODE, ControlPlane
 from tests.e2e.images import write_image
 from tests.e2e.kubectl import Kubectl
-from tests.e2e.node import DRIVER, Node
+from tests.e2e.machine import MARK, Taken, addresses, held
+from tests.e2e.node import DRIVER, ZONE_LABEL, Node
 from tests.e2e.processes import Processes
 
 PROJECT = Path(__file__).parents[2]
 IMAGE = PROJECT / ".cache" / "image" / "rbd-csi.oci.tar"
-NAMESPACE = "rbd-csi"
+NAMESPACE = RELEASE = "rbd-csi"
+_CEPH = "10.95.0.1"
+"""Where Ceph listens: pods of the controller have a network of their own and reach no loopback address."""
 _REGISTRY = "registry.k8s.io/sig-storage"
 _STAND_INS = {
     "csi-provisioner": "csi-provisioner:v6.3.0",
@@ -40,45 +43,71 @@ class Bed:
     ceph: DevCeph
     kubectl: Kubectl
     directory: Path
+    plane: ControlPlane
+    node: Node
 
 
 @contextmanager
-def made_bed(tell: Callable[[str], None], *, keep: bool = False) -> Iterator[Bed]:
-    """Everything is ended and unmounted afterwards. keep: only when the input ends."""
+def made_bed(tell: Callable[[str], None], *, wait_s: int = 3600, keep: bool = False) -> Iterator[Bed]:
+    """Everything is ended and unmounted afterwards. keep: only when the input ends. wait_s: for another bed's end.
+
+    Raises MachineTaken.
+    """
     directory = Path(tempfile.mkdtemp(prefix="rbd-csi-e2e-"))
-    (directory / "logs").mkdir()
-    processes = Processes(directory / "logs", programs.home())
-    plane = ControlPlane(directory, programs.home(), processes)
-    node = Node(directory, programs.home(), processes, plane)
     try:
-        ceph = cluster.up(DevOptions(directory / "ceph"))
+        with held(directory, wait_s, _clear) as taken, addresses(API, _CEPH), _running(taken, tell) as bed:
+            yield bed
+            if keep:
+                tell(f"kubectl --kubeconfig={bed.plane.kubeconfig('admin')}; the bed ends when the input does")
+                sys.stdin.read()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _clear(left: Taken) -> None:
+    """A bed that was killed."""
+    node.clear(left)
+    cluster.down(left.directory / "ceph", purge=True)
+    shutil.rmtree(left.directory, ignore_errors=True)
+
+
+@contextmanager
+def _running(taken: Taken, tell: Callable[[str], None]) -> Iterator[Bed]:
+    directory = taken.directory
+    (directory / "logs").mkdir()
+    processes = Processes(directory / "logs", programs.home(), {MARK: str(directory)})
+    plane = ControlPlane(directory, programs.home(), processes)
+    machine = Node(taken, programs.home(), processes, plane)
+    try:
+        ceph = cluster.up(DevOptions(directory / "ceph", address=_CEPH))
         tell("Ceph runs")
         plane.start()
         kubectl = Kubectl(programs.home() / "kubectl", plane.kubeconfig("admin"))
-        bed = Bed(ceph, kubectl, directory)
+        bed = Bed(ceph, kubectl, directory, plane, machine)
         tell("the control plane runs")
-        node.start()
-        _import_images(node, directory)
-        kubectl.apply(_trust_of_nodes())
-        node.start_kubelet()
-        kubectl.await_that("the node is known", lambda: NODE in kubectl.names("nodes"))
-        kubectl.await_condition(f"node/{NODE}", "condition=Ready")
-        tell("the node is ready")
-        _install(bed, processes, plane)
-        tell("the driver runs, by its chart and image")
         try:
+            _start_node(bed)
+            tell("the node is ready")
+            _prepare(bed, processes)
+            install(bed)
+            tell("the driver runs, by its chart and image")
             yield bed
         except BaseException:
             _keep_logs(bed)
             raise
-        if keep:
-            tell(f"kubectl --kubeconfig={plane.kubeconfig('admin')}; the bed ends when the input does")
-            sys.stdin.read()
     finally:
-        node.end()
+        machine.end()
         processes.end()
         cluster.down(directory / "ceph", purge=True)
-        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _start_node(bed: Bed) -> None:
+    bed.node.start()
+    _import_images(bed.node, bed.directory)
+    bed.kubectl.apply(_trust_of_nodes())
+    bed.node.start_kubelet()
+    bed.kubectl.await_that("the node is known", lambda: NODE in bed.kubectl.names("nodes"))
+    bed.kubectl.await_condition(f"node/{NODE}", "condition=Ready")
 
 
 def _import_images(node: Node, directory: Path) -> None:
@@ -101,30 +130,50 @@ def _trust_of_nodes() -> Mapping[str, Any]:
     }
 
 
-def _install(bed: Bed, processes: Processes, plane: ControlPlane) -> None:
+def _prepare(bed: Bed, processes: Processes) -> None:
+    """What the chart expects to be there."""
     kubectl = bed.kubectl
     kubectl.apply_text("---\n".join(path.read_text() for path in programs.snapshot_crds()))
     kubectl.await_condition("crd/volumesnapshots.snapshot.storage.k8s.io", "condition=Established")
-    processes.start("snapshot-controller", f"--kubeconfig={plane.kubeconfig('admin')}")
+    processes.start("snapshot-controller", f"--kubeconfig={bed.plane.kubeconfig('admin')}")
     kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
     for user in ("provisioner", "node"):
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": f"ceph-{user}", "namespace": NAMESPACE}}
         kubectl.apply({**secret, "stringData": bed.ceph.secrets(user)})
+
+
+def install(bed: Bed, *flags: str, chart: Path = CHART) -> None:
+    """Or upgrade, with helm and its flags; returns when all pods are of this revision."""
     values = bed.directory / "values.json"
     values.write_text(json.dumps(_values(bed.ceph)))
-    kubectl.apply_text(rendered("--values", str(values)))
-    for part in ("deployment/rbd-csi-controller", "daemonset/rbd-csi-node"):
-        kubectl.run("rollout", "status", part, f"--namespace={NAMESPACE}", "--timeout=180s")
-    kubectl.await_that("the kubelet knows the driver", lambda: _is_registered(kubectl))
+    run_helm(bed, "upgrade", "--install", RELEASE, str(chart), "--values", str(values), *flags)
+    await_driver(bed)
+
+
+def run_helm(bed: Bed, *arguments: str) -> None:
+    kubeconfig = f"--kubeconfig={bed.plane.kubeconfig('admin')}"
+    command = [str(helm()), *arguments, f"--namespace={NAMESPACE}", kubeconfig]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, f"helm {arguments[0]}: {ended.stderr}"
+
+
+def await_driver(bed: Bed) -> None:
+    for part in (f"deployment/{RELEASE}-controller", f"daemonset/{RELEASE}-node"):
+        bed.kubectl.run("rollout", "status", part, f"--namespace={NAMESPACE}", "--timeout=180s")
+    bed.kubectl.await_that("the kubelet knows the driver", lambda: _is_registered(bed.kubectl))
 
 
 def _values(ceph: DevCeph) -> Mapping[str, Any]:
-    """The pods are in the host's network: there is no kube-proxy here, and Ceph listens on loopback."""
     return {
         "driverName": DRIVER,
         "image": {"repository": "localhost/rbd-csi", "tag": "dev", "pullPolicy": "Never"},
         "clusters": json.loads(ceph.config_json.read_text()),
-        "controller": {"replicas": 1, "hostNetwork": True},
+        "sidecars": {
+            "snapshotter": {"groupSnapshots": True},
+            "provisioner": {"extraArgs": ["--capacity-for-immediate-binding"]},  # a test of Kubernetes' own asks for it
+        },
+        "storageCapacity": True,
+        "topology": {"enabled": True, "nodeLabels": {"zone": ZONE_LABEL}},
         "logLevel": "debug",
         "logFormat": "text",
     }

@@ -1,7 +1,7 @@
-"""etcd, API server, controller manager and scheduler, as plain processes on loopback addresses of this machine.
+"""etcd, API server, controller manager and scheduler, as plain processes on addresses that no other machine reaches.
 
 The address of the API server is also the first of the service range, so that `kubernetes.default` is the API server
-itself, and pods of the host's network reach it without kube-proxy.
+itself, and pods reach it without kube-proxy (machine.py gives it to the machine).
 """
 
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.e2e.certificates import Certificates
 from tests.e2e.processes import Processes
 
-API, SERVICES = "127.96.0.1", "127.96.0.0/16"
+API, SERVICES = "10.96.0.1", "10.96.0.0/16"
 NODE = "localhost"
 _ETCD, _ETCD_PEER, _SCHEDULER, _MANAGER = 12379, 12380, 12381, 12382
 _READY_S = 120.0

@@ -15,22 +15,25 @@ import yaml
 
 from tests.e2e.control_plane import NODE, ControlPlane
 from tests.e2e.images import write_image
+from tests.e2e.machine import Taken, end_marked, end_pods, remove_cgroups
 from tests.e2e.processes import BedFailed, Processes
 
 KUBELET = Path("/var/lib/kubelet")
+ZONE_LABEL, ZONE = "topology.kubernetes.io/zone", "here"
 PAUSE, BUSYBOX = "bed.local/pause:1", "bed.local/busybox:1"
 _OURS = KUBELET / ".rbd-csi-bed"
 DRIVER = "e2e.csi.internal"
 """A name of the bed's own: what it leaves on the machine is told from another driver's by it."""
 _RUN = Path("/run/rbd-csi") / DRIVER
 _READY_S = 120.0
-_CGROUPS = ("kubepods", "k8s.io")
 
 
 class Node:
     """The node `localhost` of a control plane. `images`: archives besides the two that every node needs."""
 
-    def __init__(self, directory: Path, programs: Path, processes: Processes, plane: ControlPlane) -> None:
+    def __init__(self, taken: Taken, programs: Path, processes: Processes, plane: ControlPlane) -> None:
+        self._taken = taken
+        directory = taken.directory
         self._directory = directory
         self._programs = programs
         self._processes = processes
@@ -58,7 +61,11 @@ class Node:
             f"--kubeconfig={self._plane.kubeconfig('node')}",
             f"--root-dir={KUBELET}",
             f"--hostname-override={NODE}",
+            f"--node-labels={ZONE_LABEL}={ZONE}",
         )
+
+    def kubelet_pid(self) -> int:
+        return self._processes.pid("kubelet")
 
     def import_image(self, archive: Path) -> None:
         self._ctr("images", "import", "--all-platforms", str(archive))
@@ -66,41 +73,11 @@ class Node:
     def end(self) -> None:
         """Pods first, by killing them; then what they left mounted, and their cgroups."""
         self._processes.end("kubelet")
-        for task in self._ctr("tasks", "ls", "-q").split():
-            self._ctr("tasks", "kill", "-s", "9", task)
-            self._ctr("tasks", "delete", "-f", task)
-        for container in self._ctr("containers", "ls", "-q").split():
-            self._ctr("containers", "delete", container)
+        end_pods(self._taken)
         self._processes.end("containerd")
-        mounted = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-        for target in reversed(mounted):
-            if target.startswith((f"{KUBELET}/", f"{self._directory}/")):
-                subprocess.run(["umount", "-l", target], check=False)
-        self._end_attached()
-        for cgroup in sorted(Path("/sys/fs/cgroup").rglob("*"), key=lambda path: -len(path.parts)):
-            if cgroup.is_dir() and any(part.startswith(_CGROUPS) for part in cgroup.parts):
-                with suppress(OSError):  # in use by what is not ours
-                    cgroup.rmdir()
-        subprocess.run(["rm", "-rf", "--one-file-system", str(KUBELET)], check=True)
+        clear(self._taken)
         if self._was_private:
             subprocess.run(["mount", "--make-rprivate", "/"], check=True)
-
-    def _end_attached(self) -> None:
-        """Of a run that failed: the daemons of its volumes outlive their pods, as they must."""
-        for command in Path("/proc").glob("[0-9]*/cmdline"):
-            with suppress(OSError):
-                if (
-                    command.read_bytes().startswith(b"qemu-storage-daemon")
-                    and str(_RUN).encode() in command.read_bytes()
-                ):
-                    os.kill(int(command.parent.name), signal.SIGKILL)
-        for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
-            if (target := line.split()[4]).startswith(f"{_RUN}/"):
-                subprocess.run(["umount", "-l", target], check=False)
-        for device in Path("/sys/block").glob("loop*/loop/backing_file"):
-            if device.read_text().startswith(f"{_RUN}/"):
-                subprocess.run(["losetup", "--detach", f"/dev/{device.parent.parent.name}"], check=False)
-        shutil.rmtree(_RUN, ignore_errors=True)
 
     def _start_containerd(self) -> None:
         home = self._directory / "containerd"
@@ -108,7 +85,8 @@ class Node:
         for directory in (home, network):
             directory.mkdir()
         ranges = [[{"subnet": "10.244.0.0/24"}]]
-        addresses = {"type": "host-local", "dataDir": str(network / "state"), "ranges": ranges}
+        routes = [{"dst": "0.0.0.0/0"}]  # to the machine itself, which has the API server and Ceph
+        addresses = {"type": "host-local", "dataDir": str(network / "state"), "ranges": ranges, "routes": routes}
         plugin = {"type": "ptp", "ipMasq": False, "ipam": addresses}
         (network / "10-bed.conflist").write_text(
             json.dumps({"cniVersion": "1.0.0", "name": "bed", "plugins": [plugin]})
@@ -154,6 +132,7 @@ class Node:
             "cgroupDriver": "cgroupfs",
             "failCgroupV1": False,
             "failSwapOn": False,
+            "syncFrequency": "5s",  # an online growth waits for the next look at its pod
             "nodeStatusUpdateFrequency": "1s",  # an attach waits for volumesInUse, which this reports
             "enforceNodeAllocatable": [],
             "makeIPTablesUtilChains": False,
@@ -164,6 +143,36 @@ class Node:
             "imageGCLowThresholdPercent": 99,
             "evictionHard": {**never, "imagefs.inodesFree": "0%"},
         }
+
+
+def clear(taken: Taken) -> None:
+    """What a node leaves on the machine, also one that was killed."""
+    end_marked(taken)
+    end_pods(taken)
+    _unmount(f"{KUBELET}/", f"{taken.directory}/")
+    _end_attached()
+    remove_cgroups()
+    if _OURS.exists():
+        subprocess.run(["rm", "-rf", "--one-file-system", str(KUBELET)], check=True)
+
+
+def _end_attached() -> None:
+    """Of a run that failed: the daemons of its volumes outlive their pods, as they must."""
+    for command in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if command.read_bytes().startswith(b"qemu-storage-daemon") and str(_RUN).encode() in command.read_bytes():
+                os.kill(int(command.parent.name), signal.SIGKILL)
+    _unmount(f"{_RUN}/")
+    for device in Path("/sys/block").glob("loop*/loop/backing_file"):
+        if device.read_text().startswith(f"{_RUN}/"):
+            subprocess.run(["losetup", "--detach", f"/dev/{device.parent.parent.name}"], check=False)
+    shutil.rmtree(_RUN, ignore_errors=True)
+
+
+def _unmount(*below: str) -> None:
+    for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
+        if (target := line.split()[4]).startswith(below):
+            subprocess.run(["umount", "-l", target], check=False)
 
 
 def _root_mount() -> str:

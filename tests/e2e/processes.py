@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 _END_S = 10.0
@@ -15,10 +15,11 @@ class BedFailed(AssertionError):
 
 
 class Processes:
-    """All of one bed. `bin` comes first in their PATH."""
+    """All of one bed. `programs` comes first in their PATH; `mark`: in their environment."""
 
-    def __init__(self, logs: Path, programs: Path) -> None:
+    def __init__(self, logs: Path, programs: Path, mark: Mapping[str, str]) -> None:
         self._logs = logs
+        self._mark = mark
         self._path = f"{programs}:{os.environ['PATH']}"
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -26,7 +27,7 @@ class Processes:
         with (self._logs / f"{name}.log").open("wb") as log:
             self._running[name] = subprocess.Popen(
                 [name, *arguments],
-                env={**os.environ, "PATH": self._path},
+                env={**os.environ, **self._mark, "PATH": self._path},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -40,6 +41,9 @@ class Processes:
             if self._running[name].poll() is not None or time.monotonic() > deadline:
                 raise BedFailed(f"{name} is not ready\n{self.tail(name)}")
             time.sleep(0.2)
+
+    def pid(self, name: str) -> int:
+        return self._running[name].pid
 
     def tail(self, name: str, lines: int = 30) -> str:
         return "\n".join((self._logs / f"{name}.log").read_text(errors="replace").splitlines()[-lines:])

@@ -2,8 +2,9 @@
 
 import os
 import re
+import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ class Program:
     name: str
     group: str
     package: str
+    is_test: bool = False
 
 
 PROGRAMS = (
@@ -40,6 +42,10 @@ PROGRAMS = (
     Program("containerd-shim-runc-v2", "containerd", "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2"),
     Program("ctr", "containerd", "github.com/containerd/containerd/v2/cmd/ctr"),
 )
+STORAGE_TESTS = (
+    Program("agnhost", "storage", "k8s.io/kubernetes/test/images/agnhost"),
+    Program("e2e.test", "storage", "k8s.io/kubernetes/test/e2e", is_test=True),
+)
 _CRDS = "github.com/kubernetes-csi/external-snapshotter/client/v8"
 
 
@@ -47,32 +53,40 @@ def home() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", "/var/cache")) / "rbd-csi" / "kubernetes"
 
 
-def missing() -> list[Program]:
-    return [one for one in PROGRAMS if not (home() / one.name).exists()]
+def missing(wanted: Iterable[Program]) -> list[Program]:
+    return [one for one in wanted if not (home() / one.name).exists()]
 
 
-def build(tell: Callable[[str], None]) -> None:
+def build(wanted: Iterable[Program], tell: Callable[[str], None]) -> None:
     """What is missing; about half an hour for all of it on two cores."""
     home().mkdir(parents=True, exist_ok=True)
-    for program in missing():
+    for program in missing(wanted):
         tell(f"building {program.name}")
         unfinished = home() / f"{program.name}.part"
-        _go(program.group, "build", "-ldflags", _flags(program), "-o", str(unfinished), program.package)
+        building = ("test", "-c") if program.is_test else ("build",)
+        _go(program.group, *building, "-ldflags", _flags(program), "-o", str(unfinished), program.package)
         unfinished.rename(home() / program.name)
+    snapshot_crds()
 
 
 def snapshot_crds() -> list[Path]:
     """The CRDs of VolumeSnapshots, as the module of the snapshotter's client has them."""
-    told = _go("sidecars", "mod", "download", "-json", _CRDS)
-    directory = re.search(r'"Dir": "(.*)"', told)
-    assert directory
-    return sorted((Path(directory[1]) / "config" / "crd").glob("*storage.k8s.io_*.yaml"))
+    kept = home() / "crds"
+    if not kept.exists():
+        told = _go("sidecars", "mod", "download", "-json", _CRDS)
+        directory = re.search(r'"Dir": "(.*)"', told)
+        assert directory
+        unfinished = home() / "crds.part"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.copytree(Path(directory[1]) / "config" / "crd", unfinished)
+        unfinished.rename(kept)
+    return sorted(kept.glob("*storage.k8s.io_*.yaml"))
 
 
 def _flags(program: Program) -> str:
     """Without its version Kubernetes takes itself for v0.0.0, and parts refuse each other."""
     flags = "-s -w"
-    if program.group == "kubernetes":
+    if program.group in ("kubernetes", "storage"):
         version = _go(program.group, "list", "-f", "{{.Module.Version}}", program.package).strip()
         minor = version.split(".")[1]
         for package in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version"):
