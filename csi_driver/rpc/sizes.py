@@ -23,22 +23,28 @@ def largest_image(object_size_bytes: int) -> int:
     return MAX_OBJECTS * object_size_bytes
 
 
-def choose_size(capacity: CapacityRange, *, object_size_bytes: int = DEFAULT_OBJECT_BYTES) -> int:
-    """Bytes. Raises OutOfRange when no size fits."""
+SMALLEST_XFS_BYTES = 300 * MIB
+"""mkfs.xfs makes no smaller file system."""
+
+
+def choose_size(
+    capacity: CapacityRange, *, object_size_bytes: int = DEFAULT_OBJECT_BYTES, smallest_bytes: int = MIN_BYTES
+) -> int:
+    """Bytes. smallest_bytes: that the content needs, whatever is asked for. Raises OutOfRange when no size fits."""
     largest = largest_image(object_size_bytes)
     required, limit = capacity.required_bytes, capacity.limit_bytes
     if required > largest:
         raise OutOfRange(f"capacity_range.required_bytes is {required}; an image has at most {largest} bytes")
     if not required:
         required = min(DEFAULT_BYTES, limit) if limit else DEFAULT_BYTES
-        required = max(required // SECTOR * SECTOR, MIN_BYTES)
+        required = max(required // SECTOR * SECTOR, smallest_bytes)
     for unit in (MIB, SECTOR):
-        size = max(-(-required // unit) * unit, MIN_BYTES)
+        size = max(-(-required // unit) * unit, smallest_bytes)
         if not limit or size <= limit:
             return size
     raise OutOfRange(
         f"capacity_range: no size fits {capacity.required_bytes} (required_bytes) to {limit} (limit_bytes); "
-        f"sizes are multiples of {SECTOR} bytes, and at least {MIN_BYTES}"
+        f"sizes are multiples of {SECTOR} bytes, and at least {smallest_bytes}"
     )
 
 

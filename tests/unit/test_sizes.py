@@ -80,3 +80,12 @@ def test_a_range_that_is_none_is_refused(required: int, limit: int, error: type[
 @given(required=st.integers(0, 1 << 63), room=st.integers(0, 1 << 62))
 def test_a_range_is_taken_as_it_was_given(required: int, room: int) -> None:
     assert check_range(required, required + room) == CapacityRange(required, required + room)
+
+
+def test_a_file_system_that_needs_more_gets_more_where_the_limit_allows_it() -> None:
+    """A claim of 1 MiB for xfs would be a volume that no node can format."""
+    smallest = 300 * MIB
+    assert choose_size(CapacityRange(MIB), smallest_bytes=smallest) == smallest
+    assert choose_size(CapacityRange(GIB), smallest_bytes=smallest) == GIB
+    with pytest.raises(OutOfRange, match=str(smallest)):
+        choose_size(CapacityRange(MIB, 2 * MIB), smallest_bytes=smallest)
