@@ -93,6 +93,15 @@ class ImageAddress:
 
 
 @dataclass(frozen=True)
+class StaticImage:
+    """An image that is a volume without being in a journal: it is attached as it is, never formatted, grown or deleted."""
+
+    cluster_id: str
+    pool: str
+    name: str
+
+
+@dataclass(frozen=True)
 class ImageLayout:
     """How an image stores its data (rbd create: --image-feature, --object-size, --stripe-unit, --data-pool)."""
 

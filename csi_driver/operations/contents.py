@@ -3,8 +3,9 @@
 Owns the decision and nothing else: no I/O.
 
   found             writable device                            read-only device
-  BLANK             format                                     refuse
-  UNFINISHED        format over: it never was mountable        refuse
+  BLANK             format; refuse in a static volume          refuse
+  UNFINISHED        format over: it never was mountable;       refuse
+                    refuse in a static volume
   UNKNOWN           refuse; format over only when our own      refuse
                     mkfs was cut short in this boot
   FILE_SYSTEM       mount if it is the one that is wanted, or none is wanted and we know it; else refuse
@@ -29,11 +30,15 @@ class Treatment(Enum):
 
 @dataclass(frozen=True)
 class Wish:
-    """fs_type: "" when the request leaves it open. formatting: the stage record says that our mkfs was at work."""
+    """fs_type: "" when the request leaves it open. formatting: the stage record says that our mkfs was at work.
+
+    may_format: not in an image that somebody else made.
+    """
 
     fs_type: str
     read_only: bool
     formatting: bool
+    may_format: bool = True
 
 
 def decide(finding: Finding, wish: Wish) -> tuple[Treatment, str]:
@@ -49,6 +54,10 @@ def decide(finding: Finding, wish: Wish) -> tuple[Treatment, str]:
         raise InUse(f"the volume holds {finding.name}, not a file system of type {fs_type}; it is left as it is")
     if finding.content is Content.UNKNOWN and not wish.formatting:
         raise InUse("the volume holds data that no file system explains; it is not formatted")
+    if not wish.may_format:
+        raise InUse(
+            f"the volume holds no file system, and an image that the driver did not make is not given one ({fs_type})"
+        )
     if wish.read_only:
         raise InUse("the volume holds no file system, and cannot be given one since it is attached read-only")
     return (Treatment.FORMAT if finding.content is Content.BLANK else Treatment.FORMAT_OVER), fs_type

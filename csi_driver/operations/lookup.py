@@ -6,9 +6,9 @@ from contextlib import contextmanager
 import structlog
 
 from csi_driver.ceph.api import ImageMissing
-from csi_driver.errors import Busy, DriverError, Inconsistent, InUse
-from csi_driver.model import Credentials, StagedVolume
-from csi_driver.operations.site import Site, Sites, load_usable, parse_handle
+from csi_driver.errors import Busy, DriverError, Inconsistent, InUse, InvalidRequest, NotFound, PoolMissing
+from csi_driver.model import Credentials, StagedVolume, StaticImage
+from csi_driver.operations.site import PoolKey, Site, Sites, load_usable, parse_handle
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +36,15 @@ class VolumeLookup:
                         f"volume {volume_id} is in the journal, but its image {entry.image_name} cannot be opened"
                     ) from None
             return StagedVolume(volume_id, site.cluster.image_address(site.pool, entry.image_name), size_bytes)
+
+    def locate_static(self, image: StaticImage, credentials: Credentials | None) -> StagedVolume:
+        """As `locate`, for an image that no journal knows."""
+        try:
+            with self._sites.open(PoolKey(image.cluster_id, credentials, image.pool)) as site:
+                size_bytes = site.pool.images.inspect(image.name).size_bytes
+                return StagedVolume(image.name, site.cluster.image_address(site.pool, image.name), size_bytes)
+        except (ImageMissing, PoolMissing, InvalidRequest) as missing:
+            raise NotFound(f"there is no volume {image.name!r}: {missing}") from missing
 
     @contextmanager
     def only_writer(self, volume_id: str, credentials: Credentials | None) -> Iterator[None]:

@@ -17,8 +17,9 @@ from csi_driver.journal.journal import Lost
 from csi_driver.journal.nodes import NodeClaims, NodeRecord, is_under_way
 from csi_driver.journal.publications import NodePublication, Publications, parse_publications, publications_text
 from csi_driver.locks import KeyedLocks
-from csi_driver.model import AccessMode, Capability, Credentials
+from csi_driver.model import AccessMode, Capability, Credentials, StaticImage
 from csi_driver.operations.fencing import fence_client
+from csi_driver.operations.lookup import VolumeLookup
 from csi_driver.operations.nodes import Nodes, OwnPools
 from csi_driver.operations.site import Site, Sites, load_usable, parse_handle
 
@@ -88,13 +89,24 @@ class VolumePublication:
                 self._sites.open_of(handle, request.credentials) as site,
             ):
                 entry = load_usable(site, handle)
-                node = self._nodes.find(request.node_id)
-                if node is None:
-                    raise NotFound(f"there is no node {request.node_id!r}: its plugin has not made itself known")
-                self._publish(site, entry, node, wanted)
+                self._publish(site, entry, self._known_node(request.node_id), wanted)
         except PoolMissing as error:
             raise NotFound(f"there is no volume {request.volume_id!r}: {error}") from error
-        return {} if wanted.may_write else {READ_ONLY_KEY: "true"}
+        return _context(request)
+
+    def publish_static(self, request: PublishRequest, image: StaticImage) -> Mapping[str, str]:
+        """The publish context. Nothing is recorded of an image that no journal knows, so no second node is refused.
+
+        Raises NotFound (image, node).
+        """
+        VolumeLookup(self._sites).locate_static(image, request.credentials)
+        self._known_node(request.node_id)
+        return _context(request)
+
+    def _known_node(self, node_id: str) -> NodeRecord:
+        if node := self._nodes.find(node_id):
+            return node
+        raise NotFound(f"there is no node {node_id!r}: its plugin has not made itself known")
 
     def _publish(self, site: Site, entry: VolumeEntry, node: NodeRecord, wanted: NodePublication) -> None:
         claims, claim = NodeClaims(site.pool, site.instance, node.node_id), ""
@@ -214,6 +226,11 @@ def _is_true(site: Site, node_id: str, uuid: str, claim: str) -> bool:
     log.info("a claim that a crash left is dropped", node=node_id, volume=uuid)
     NodeClaims(site.pool, site.instance, node_id).drop(uuid, claim)
     return False
+
+
+def _context(request: PublishRequest) -> dict[str, str]:
+    may_write = NodePublication(str(request.capability), request.read_only).may_write
+    return {} if may_write else {READ_ONLY_KEY: "true"}
 
 
 def _lock(handle: Handle) -> str:

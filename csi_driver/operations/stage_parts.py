@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from csi_driver.model import Capability, Credentials, StagedVolume
+from csi_driver.model import Capability, Credentials, StagedVolume, StaticImage
 from csi_driver.operations.stage_record import StagePlace
 
 
@@ -14,6 +14,9 @@ class Locator(Protocol):
 
     def locate(self, volume_id: str, credentials: Credentials | None) -> StagedVolume:
         """Raises NotFound, also for an id that does not parse."""
+
+    def locate_static(self, image: StaticImage, credentials: Credentials | None) -> StagedVolume:
+        """Raises NotFound when the image, its pool or its cluster is not there."""
 
     def only_writer(self, volume_id: str, credentials: Credentials | None) -> AbstractContextManager[None]:
         """While this holds, no other node does the same, and when it began no client had the image open for writing.
@@ -42,5 +45,6 @@ class StageRequest:
     capability: Capability
     credentials: Credentials | None
     options: StageOptions = field(default_factory=StageOptions)
+    static: StaticImage | None = None
     read_only: bool = False
     """As the controller published it to this node; a capability that only reads needs no more."""

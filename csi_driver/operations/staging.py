@@ -84,7 +84,7 @@ class Staging:
             )
             if todo is StageStep.NOTHING:
                 return
-            volume = self._locator.locate(place.volume_id, request.credentials)
+            volume = self._locate(request)
             wish = request.options
             attacher = mounters.choose(self._machine.attachers, wish.mounter, try_others=wish.try_other_mounters)
             if record and (todo is StageStep.REBUILD or record.attacher != attacher.name):
@@ -103,6 +103,11 @@ class Staging:
             )
             self._refuse_second_stage(planned, place)
             self._build_or_take_back(request, planned, volume)
+
+    def _locate(self, request: StageRequest) -> StagedVolume:
+        if request.static:
+            return self._locator.locate_static(request.static, request.credentials)
+        return self._locator.locate(request.place.volume_id, request.credentials)
 
     def unstage(self, place: StagePlace) -> None:
         with self._locks.hold(volume_lock(place.volume_id)):
@@ -168,7 +173,10 @@ class Staging:
 
     def _mount(self, request: StageRequest, record: StageRecord, device: Device, volume: StagedVolume) -> None:
         place, wish, read_only = request.place, request.options, record.attachment.read_only
-        wanted = Wish(request.capability.fs_type or wish.fs_type, read_only, record.formatting == self._machine.boot_id)
+        is_cut_short = record.formatting == self._machine.boot_id
+        wanted = Wish(
+            request.capability.fs_type or wish.fs_type, read_only, is_cut_short, may_format=not request.static
+        )
         mounted = next((mount for mount in self._machine.mounts.table() if mount.device == device.number), None)
         fs_type = mounted.fs_type if mounted else self._prepare(request, record, device, wanted)
         make_target(place.volume_path, is_file=False)
@@ -182,7 +190,7 @@ class Staging:
             try:
                 mount(device)
             except MountRefused:
-                if not read_only or mounted:
+                if not read_only or mounted or request.static:
                     raise
                 self._replay.mount(request, record, volume, fs_type, mount)
         except MountRefused as refused:

@@ -20,7 +20,7 @@ from csi_driver.operations.publication import VolumePublication
 from csi_driver.operations.topology import is_reachable
 from csi_driver.pb import csi_pb2 as pb
 from csi_driver.pb import csi_pb2_grpc
-from csi_driver.rpc import sizes
+from csi_driver.rpc import foreign_handles, sizes
 from csi_driver.rpc.fields import check_map, check_text, parse_capabilities, parse_credentials, required
 from csi_driver.rpc.gate import Gates
 from csi_driver.rpc.health import volume_health
@@ -98,8 +98,9 @@ class ListingCalls(csi_pb2_grpc.ControllerServicer):
     def ControllerGetVolume(
         self, request: pb.ControllerGetVolumeRequest, context: grpc.ServicerContext
     ) -> pb.ControllerGetVolumeResponse:
-        own, volume_id = self._offered(), required("volume_id", request.volume_id)
-        found = self._listing_gates.run(self._gate_of_own(volume_id, "volume"), lambda: own.listing.volume(volume_id))
+        own, identifier = self._offered(), foreign_handles.volume_id(request.volume_id)
+        gate = self._gate_of_own(identifier, "volume")
+        found = self._listing_gates.run(gate, lambda: own.listing.volume(identifier))
         answer = pb.ControllerGetVolumeResponse(volume=volume_answer(found.volume))
         answer.status.published_node_ids.extend(found.published_nodes)
         return answer

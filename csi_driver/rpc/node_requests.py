@@ -21,9 +21,9 @@ from csi_driver.rpc.fields import (
     check_map,
     parse_capability,
     parse_credentials,
-    required,
     required_path,
 )
+from csi_driver.rpc.foreign_handles import refuse_ephemeral, static_image, volume_id
 from csi_driver.rpc.sizes import check_range
 
 _FS_TYPE_KEY = "csi.storage.k8s.io/fstype"
@@ -32,11 +32,13 @@ _FS_TYPE_KEY = "csi.storage.k8s.io/fstype"
 def stage(request: pb.NodeStageVolumeRequest) -> StageRequest:
     place = _place(request.volume_id, "staging_target_path", request.staging_target_path)
     capability = _capability(request)
+    context = check_map("volume_context", request.volume_context)
     return StageRequest(
         place=place,
         capability=capability,
         credentials=parse_credentials(request.secrets),
-        options=_stage_options(check_map("volume_context", request.volume_context)),
+        options=_stage_options(context),
+        static=static_image(request.volume_id, context),
         read_only=_published_read_only(request),
     )
 
@@ -46,7 +48,8 @@ def unstage(request: pb.NodeUnstageVolumeRequest) -> StagePlace:
 
 
 def publish(request: pb.NodePublishVolumeRequest) -> tuple[StagePlace, Publication]:
-    required("volume_id", request.volume_id)
+    volume_id(request.volume_id)
+    refuse_ephemeral(check_map("volume_context", request.volume_context))
     target = _path("target_path", request.target_path)
     capability = _capability(request)
     place = _place(request.volume_id, "staging_target_path", request.staging_target_path)
@@ -55,31 +58,31 @@ def publish(request: pb.NodePublishVolumeRequest) -> tuple[StagePlace, Publicati
 
 
 def unpublish(request: pb.NodeUnpublishVolumeRequest) -> tuple[str, Path]:
-    return required("volume_id", request.volume_id), _path("target_path", request.target_path)
+    return volume_id(request.volume_id), _path("target_path", request.target_path)
 
 
 def stats(request: pb.NodeGetVolumeStatsRequest) -> tuple[str, Path]:
-    return required("volume_id", request.volume_id), Path(required_path("volume_path", request.volume_path))
+    return volume_id(request.volume_id), Path(required_path("volume_path", request.volume_path))
 
 
 def health(request: pb.NodeGetVolumeHealthRequest) -> tuple[str, Path | None]:
     """Volume and staging path, which may be missing: so may the stage."""
-    volume_id = required("volume_id", request.volume_id)
+    identifier = volume_id(request.volume_id)
     for field in ("volume_publish_path", "staging_target_path"):
         if given := getattr(request, field):
             required_path(field, given)
-    is_file_name = volume_id not in (".", "..") and "/" not in volume_id
-    return volume_id, Path(request.staging_target_path) if request.staging_target_path and is_file_name else None
+    is_file_name = identifier not in (".", "..") and "/" not in identifier
+    return identifier, Path(request.staging_target_path) if request.staging_target_path and is_file_name else None
 
 
 def grow(request: pb.NodeExpandVolumeRequest) -> GrowRequest:
-    volume_id = required("volume_id", request.volume_id)
+    identifier = volume_id(request.volume_id)
     path = Path(required_path("volume_path", request.volume_path))
     capacity = check_range(request.capacity_range.required_bytes, request.capacity_range.limit_bytes)
     is_block = None
     if request.HasField("volume_capability"):
         is_block = parse_capability(request.volume_capability, "volume_capability").is_block
-    return GrowRequest(volume_id, path, capacity, is_block)
+    return GrowRequest(identifier, path, capacity, is_block)
 
 
 def _published_read_only(request: pb.NodeStageVolumeRequest | pb.NodePublishVolumeRequest) -> bool:
@@ -93,12 +96,11 @@ def _capability(request: pb.NodeStageVolumeRequest | pb.NodePublishVolumeRequest
     return parse_capability(request.volume_capability, "volume_capability")
 
 
-def _place(volume_id: str, field: str, path: str) -> StagePlace:
+def _place(identifier: str, field: str, path: str) -> StagePlace:
     """Raises NotFound for an id that cannot be the name of a file: no volume has it."""
-    required("volume_id", volume_id)
-    place = StagePlace(_path(field, path), volume_id)
-    if volume_id in (".", "..") or "/" in volume_id:
-        raise NotFound(f"there is no volume {volume_id!r}")
+    place = StagePlace(_path(field, path), volume_id(identifier))
+    if identifier in (".", "..") or "/" in identifier:
+        raise NotFound(f"there is no volume {identifier!r}")
     return place
 
 

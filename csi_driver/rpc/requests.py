@@ -8,6 +8,7 @@ from csi_driver.model import Capability, CapacityRange, Credentials, SnapshotSpe
 from csi_driver.mutable import NOTHING_SET, MutableParameters, Value
 from csi_driver.operations.limits import refuse_unenforced
 from csi_driver.pb import csi_pb2 as pb
+from csi_driver.rpc import foreign_handles
 from csi_driver.rpc.fields import (
     check_map,
     parse_capabilities,
@@ -18,7 +19,7 @@ from csi_driver.rpc.fields import (
 )
 from csi_driver.rpc.mutable_parameters import parse_mutable
 from csi_driver.rpc.parameters import ClassParameters, parse_class, parse_snapshot_class
-from csi_driver.rpc.sizes import check_range, choose_size
+from csi_driver.rpc.sizes import MIN_BYTES, SMALLEST_XFS_BYTES, check_range, choose_size
 from csi_driver.rpc.topology import parse_requirement
 
 
@@ -42,7 +43,7 @@ class Modification:
 
 
 def modify_volume(request: pb.ControllerModifyVolumeRequest) -> Modification:
-    identifier = required("volume_id", request.volume_id)
+    identifier = foreign_handles.volume_id(request.volume_id)
     if not request.mutable_parameters:
         raise InvalidRequest("mutable_parameters is missing; at least one key is required")
     return Modification(identifier, parse_mutable(request.mutable_parameters), parse_credentials(request.secrets))
@@ -63,7 +64,7 @@ def create_volume(request: pb.CreateVolumeRequest, topology_of: str = "") -> Vol
         cluster_id=parameters.cluster_id,
         pool=parameters.pool,
         capacity=capacity,
-        size_bytes=choose_size(capacity, object_size_bytes=parameters.layout.object_size_bytes) if is_sized else 0,
+        size_bytes=_size_of_new(capacity, capabilities, parameters) if is_sized else 0,
         capabilities=capabilities,
         layout=parameters.layout,
         image_prefix=parameters.image_prefix,
@@ -78,6 +79,12 @@ def create_volume(request: pb.CreateVolumeRequest, topology_of: str = "") -> Vol
         reachable_from=parse_requirement(request.accessibility_requirements) if topology_of else (),
         mutable=mutable,
     )
+
+
+def _size_of_new(capacity: CapacityRange, capabilities: tuple[Capability, ...], parameters: ClassParameters) -> int:
+    is_xfs = any(one.fs_type == "xfs" for one in capabilities)
+    smallest_bytes = SMALLEST_XFS_BYTES if is_xfs else MIN_BYTES
+    return choose_size(capacity, object_size_bytes=parameters.layout.object_size_bytes, smallest_bytes=smallest_bytes)
 
 
 def _first_mutable(request: pb.CreateVolumeRequest, parameters: ClassParameters) -> MutableParameters:
@@ -119,11 +126,11 @@ def snapshot_id(request: pb.DeleteSnapshotRequest) -> str:
 def volume_id(
     request: pb.DeleteVolumeRequest | pb.ValidateVolumeCapabilitiesRequest | pb.ControllerGetVolumeHealthRequest,
 ) -> str:
-    return required("volume_id", request.volume_id)
+    return foreign_handles.volume_id(request.volume_id)
 
 
 def expand_volume(request: pb.ControllerExpandVolumeRequest) -> Expansion:
-    identifier = required("volume_id", request.volume_id)
+    identifier = foreign_handles.volume_id(request.volume_id)
     if not request.HasField("capacity_range") or not (
         request.capacity_range.required_bytes or request.capacity_range.limit_bytes
     ):

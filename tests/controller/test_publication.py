@@ -272,3 +272,30 @@ def test_without_own_credentials_nothing_is_published(
     publishing = Publishing(Calls(driver.rpc, ceph_dev.secrets("provisioner")))
     assert refused(publishing.publish(volume_id, "node-a"), Code.UNIMPLEMENTED)
     assert refused(publishing.unpublish(volume_id, "node-a"), Code.UNIMPLEMENTED)
+
+
+def test_an_image_of_somebody_else_is_published_and_never_deleted(
+    publishing: Publishing, ceph_dev: DevCeph, calls: Calls
+) -> None:
+    """A static volume: its name is its id, and nothing is recorded of it."""
+    ceph_dev.rbd("create", "--size", "16M", "rbd/precious")
+    try:
+        request = pb.ControllerPublishVolumeRequest(
+            volume_id="precious",
+            node_id="node-a",
+            volume_capability=mounted(),
+            readonly=True,
+            secrets=calls.secrets,
+            volume_context={"staticVolume": "true", "clusterID": "dev", "pool": "rbd"},
+        )
+        answer = calls.driver.controller.ControllerPublishVolume(request, timeout=120)
+        assert dict(answer.publish_context) == {"readonly": "true"}
+        assert publishing.unpublish("precious", "node-a") is None
+        assert calls.delete("precious") is None
+        assert "precious" in ceph_dev.rbd("ls", "rbd").split()
+        request.node_id = "no-node"
+        with pytest.raises(grpc.RpcError) as refused_by:
+            calls.driver.controller.ControllerPublishVolume(request, timeout=120)
+        assert refusal_of(refused_by.value).code is Code.NOT_FOUND
+    finally:
+        ceph_dev.rbd("rm", "--no-progress", "rbd/precious")

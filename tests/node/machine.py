@@ -14,7 +14,7 @@ from csi_driver.host.filesystems import LocalFilesystems
 from csi_driver.host.fuse import FuseAttacher
 from csi_driver.host.mounts import LocalMounts
 from csi_driver.locks import KeyedLocks
-from csi_driver.model import Credentials, ImageAddress, StagedVolume
+from csi_driver.model import Credentials, ImageAddress, StagedVolume, StaticImage
 from csi_driver.operations.node import NodeOperations
 
 
@@ -31,6 +31,10 @@ class KnownVolumes:
             raise NotFound(f"there is no volume {volume_id!r}")
         address = ImageAddress(self.monitors, credentials, self.pool, self.rados_namespace, volume_id)
         return StagedVolume(volume_id, address, 0)
+
+    def locate_static(self, image: StaticImage, credentials: Credentials | None) -> StagedVolume:
+        """The images of such volumes are in the same pool."""
+        return self.locate(image.name, credentials)
 
     def only_writer(self, volume_id: str, credentials: Credentials | None) -> AbstractContextManager[None]:
         """There is no other node here."""

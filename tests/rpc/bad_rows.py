@@ -324,6 +324,33 @@ def rows_of_ids() -> Iterator[Row]:
         yield Row("CreateVolume", f"name taken, {what}", both(put("name", "real"), change), "real", (TAKEN,))
 
 
+def rows_of_foreign_handles() -> Iterator[Row]:
+    """What is refused by its name, and static volumes that are not one."""
+    migrated = "mig_mons-b7f67366bb43f32e07d8a261a7840da9_image-e0b45b52-7e09-47d3-8f1b-806995fa4412_706f6f6c"
+    for rpc in (*FINDS, "DeleteVolume", "ControllerUnpublishVolume", "NodeUnstageVolume", "NodeUnpublishVolume"):
+        yield Row(rpc, "in-tree migration", put("volume_id", migrated), "in-tree")
+    yield Row(
+        "NodePublishVolume",
+        "inline ephemeral",
+        put_key("volume_context", "csi.storage.k8s.io/ephemeral", "true"),
+        "inline ephemeral",
+    )
+    for rpc in ("ControllerPublishVolume", "NodeStageVolume"):
+        static = put_key("volume_context", "staticVolume", "true")
+        as_image = both(static, put("volume_id", "no-such-image"))
+        place = both(put_key("volume_context", "clusterID", "dev"), put_key("volume_context", "pool", "rbd"))
+        yield Row(rpc, "static maybe", put_key("volume_context", "staticVolume", "maybe"), "staticVolume")
+        yield Row(rpc, "static handle", static, "volume_id")
+        with_pool = both(static, put("volume_id", "rbd/image"))
+        yield Row(rpc, "static with pool", with_pool, "rbd/image", (INVALID, MISSING))
+        for key in ("clusterID", "pool"):
+            without = both(both(place, as_image), lambda request, key=key: request.volume_context.pop(key))  # type: ignore[misc]
+            yield Row(rpc, f"static without {key}", without, key)
+        yield Row(rpc, "static absent", both(place, as_image), "no-such-image", (MISSING,))
+        elsewhere = both(both(place, as_image), put_key("volume_context", "clusterID", "nowhere"))
+        yield Row(rpc, "static elsewhere", elsewhere, "nowhere", (MISSING,))
+
+
 def rows_of_publications() -> Iterator[Row]:
     """Nodes that nobody knows."""
     for node_id in ("none", "Node-1", "node-1 ", "ä", "x" * 256):
@@ -357,6 +384,7 @@ ROWS = [
     *rows_of_secrets(),
     *rows_of_parameters(),
     *rows_of_ids(),
+    *rows_of_foreign_handles(),
     *rows_of_listings(),
     *rows_of_publications(),
 ]

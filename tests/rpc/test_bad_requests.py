@@ -150,6 +150,6 @@ def test_nothing_was_left_behind(world: World, before: frozenset[str], driver: D
     assert [path.name for path in world.paths.rglob("*")] == ["staging"]
     assert not any(str(world.paths) in line for line in Path("/proc/self/mountinfo").read_text().splitlines())
     log = driver.log_text()
-    assert len(log.splitlines()) > len(ROWS)
+    assert "event=answer" in log  # it is the log of this worker's rows
     assert [user for user, key in world.ceph.keys.items() if key in log] == []
     assert OTHER_KEY not in log
