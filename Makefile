@@ -44,8 +44,8 @@ e2e: setup  ## the driver in a real Kubernetes, end to end; SUITE=smoke, SUITE=s
 image: setup  ## the container image, built with or without an engine
 	@scripts/image
 
-vm:  ## the node side on a real kernel client, in a virtual machine
-	@$(call when-there,scripts/vm)
+vm: setup  ## the node side on a real kernel client, in a virtual machine; SMOKE=1: what CI runs of it
+	@scripts/vm $(if $(SMOKE),--smoke)
 
 soak: setup  ## hours of random work
 	@scripts/soak

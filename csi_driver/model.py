@@ -272,12 +272,21 @@ class GroupSnapshot:
 
 
 @dataclass(frozen=True)
+class ImageTraits:
+    """What of an image decides who can attach it: its features by librbd's names, and whether librbd has limits to hold."""
+
+    features: tuple[str, ...] = ()
+    has_limits: bool = False
+
+
+@dataclass(frozen=True)
 class StagedVolume:
     """What the node half needs to know of a volume that exists: its handle and the way to its image."""
 
     handle: str
     address: ImageAddress
     size_bytes: int
+    traits: ImageTraits = ImageTraits()
 
 
 class HealthStatus(StrEnum):

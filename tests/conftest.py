@@ -5,6 +5,7 @@ from csi_driver import logs
 logs.set_up("warning", "text")
 
 pytest_plugins = [
+    "tests.fixtures.attacher",
     "tests.fixtures.ceph",
     "tests.fixtures.driver",
     "tests.fixtures.seconds",

@@ -14,6 +14,7 @@ from csi_driver.config import ClustersFile, ConfigError, ServeConfig
 from csi_driver.host.api import Machine
 from csi_driver.host.filesystems import LocalFilesystems
 from csi_driver.host.fuse import FuseAttacher
+from csi_driver.host.krbd import KrbdAttacher
 from csi_driver.host.mounts import LocalMounts
 from csi_driver.journal.layout import VOLUMES
 from csi_driver.journal.makers import Makers
@@ -188,7 +189,7 @@ class Driver:
 
     def _node_operations(self) -> NodeOperations:
         machine = Machine(
-            attachers=(FuseAttacher(_run_directory(self._config)),),
+            attachers=(KrbdAttacher(_run_directory(self._config)), FuseAttacher(_run_directory(self._config))),
             mounts=LocalMounts(),
             filesystems=LocalFilesystems(),
             boot_id=BOOT_ID.read_text().strip(),

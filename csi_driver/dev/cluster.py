@@ -67,6 +67,14 @@ def status(place: Path) -> Status:
     return Status(states, _health(_ceph(place, record)) if MON in pids else None)
 
 
+def made(place: Path) -> DevCeph:
+    """The cluster of this directory, whoever runs it. Raises DevMisuse when there is none."""
+    record = Record.read(place.resolve())
+    if record is None:
+        raise DevMisuse(f"there is no cluster in {place}")
+    return _ceph(place.resolve(), record)
+
+
 def down(place: Path, *, purge: bool = False) -> list[Running]:
     """End the cluster's daemons, the monitor last; `purge` removes the directory. The daemons that ran."""
     place = place.resolve()

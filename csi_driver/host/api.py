@@ -1,7 +1,7 @@
 """All that the driver wants from the machine it runs on: read this first.
 
 The real parts are mounts.py (mount table, mount, bind), filesystems.py (probe, format, check, grow, measure) and one file
-per way to attach an image: fuse.py now, krbd.py and nbd.py later, each an `Attacher`.
+per way to attach an image, each an `Attacher`: krbd.py, nbd.py, fuse.py.
 
 Errors of the whole seam, besides those named at each method:
   DeviceTrouble  a program, daemon or device did not do what was asked, or not in time; the next call may go on
@@ -13,7 +13,7 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Protocol
 
-from csi_driver.model import ImageAddress
+from csi_driver.model import ImageAddress, ImageTraits
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,9 @@ class Attacher(Protocol):
 
     def unavailable_reason(self) -> str | None:
         """Why this machine cannot attach this way; None when it can."""
+
+    def refusal(self, traits: ImageTraits) -> str | None:
+        """Why it cannot attach an image with these traits on this machine; None when it can."""
 
     def attach(self, attachment: Attachment, address: ImageAddress, options: Sequence[str]) -> Device:
         """The device of the image: the one that is there already, else a new one. Finishes what a crash left half done.

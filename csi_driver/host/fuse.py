@@ -20,7 +20,7 @@ from csi_driver.errors import InUse, InvalidRequest, Rejected
 from csi_driver.host import loop
 from csi_driver.host.api import Attachment, Device
 from csi_driver.host.storage_daemon import PROGRAM, StorageDaemon
-from csi_driver.model import ImageAddress
+from csi_driver.model import ImageAddress, ImageTraits
 from csi_driver.tracing import step
 
 _SOCKET_PATH_BYTES = 107
@@ -44,6 +44,9 @@ class FuseAttacher:
                 return f"{device} is missing"
         if not shutil.which(PROGRAM):
             return f"{PROGRAM} is not installed"
+        return None
+
+    def refusal(self, traits: ImageTraits) -> str | None:  # noqa: ARG002 - librbd can all of it
         return None
 
     def attach(self, attachment: Attachment, address: ImageAddress, options: Sequence[str]) -> Device:

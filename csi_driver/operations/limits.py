@@ -16,7 +16,7 @@ from csi_driver.mutable import ALL_SETTINGS, MutableParameters
 from csi_driver.operations.site import Site, unopened
 
 _ENFORCING = ("", "fuse", "nbd", "rbd-nbd")
-"""Mounters that open the image with librbd, which holds the limits. Without one it is `fuse`, the only attacher there is."""
+"""Mounters that open the image with librbd, which holds the limits. Without one the node passes the kernel's by."""
 
 _ROUNDS = 8
 

@@ -5,10 +5,11 @@ from contextlib import contextmanager
 
 import structlog
 
-from csi_driver.ceph.api import ImageMissing
+from csi_driver.ceph.api import ImageInfo, ImageMissing
 from csi_driver.errors import Busy, DriverError, Inconsistent, InUse, InvalidRequest, NotFound, PoolMissing
-from csi_driver.model import Credentials, StagedVolume, StaticImage
-from csi_driver.operations.site import PoolKey, Site, Sites, load_usable, parse_handle
+from csi_driver.journal.entries import VolumeEntry
+from csi_driver.model import Credentials, ImageTraits, StagedVolume, StaticImage
+from csi_driver.operations.site import PoolKey, Site, Sites, load_usable, parse_handle, unopened
 
 log = structlog.get_logger(__name__)
 
@@ -22,27 +23,31 @@ class VolumeLookup:
     def __init__(self, sites: Sites) -> None:
         self._sites = sites
 
-    def locate(self, volume_id: str, credentials: Credentials | None) -> StagedVolume:
+    def find(self, volume_id: str, credentials: Credentials | None) -> StagedVolume:
         """The way to a volume's image, and its recorded size. Raises NotFound."""
         handle = parse_handle(volume_id)
         with self._sites.open_of(handle, credentials) as site:
             entry = load_usable(site, handle)
-            size_bytes = entry.size_bytes
-            if not size_bytes:
-                try:
-                    size_bytes = site.pool.images.inspect(entry.image_name).size_bytes
-                except ImageMissing:
-                    raise Inconsistent(
-                        f"volume {volume_id} is in the journal, but its image {entry.image_name} cannot be opened"
-                    ) from None
+            size_bytes = entry.size_bytes or _inspect(site, entry).size_bytes
             return StagedVolume(volume_id, site.cluster.image_address(site.pool, entry.image_name), size_bytes)
+
+    def locate(self, volume_id: str, credentials: Credentials | None) -> StagedVolume:
+        """Likewise, with what the image is like now. Raises NotFound, Inconsistent."""
+        handle = parse_handle(volume_id)
+        with self._sites.open_of(handle, credentials) as site:
+            entry = load_usable(site, handle)
+            info = _inspect(site, entry)
+            traits = ImageTraits(info.features, has_limits=entry.mutable.has_limits)
+            address = site.cluster.image_address(site.pool, entry.image_name)
+            return StagedVolume(volume_id, address, entry.size_bytes or info.size_bytes, traits)
 
     def locate_static(self, image: StaticImage, credentials: Credentials | None) -> StagedVolume:
         """As `locate`, for an image that no journal knows."""
         try:
             with self._sites.open(PoolKey(image.cluster_id, credentials, image.pool)) as site:
-                size_bytes = site.pool.images.inspect(image.name).size_bytes
-                return StagedVolume(image.name, site.cluster.image_address(site.pool, image.name), size_bytes)
+                info = site.pool.images.inspect(image.name)
+                address = site.cluster.image_address(site.pool, image.name)
+                return StagedVolume(image.name, address, info.size_bytes, ImageTraits(info.features))
         except (ImageMissing, PoolMissing, InvalidRequest) as missing:
             raise NotFound(f"there is no volume {image.name!r}: {missing}") from missing
 
@@ -69,6 +74,13 @@ class VolumeLookup:
                     site.pool.leases.end_lease(header)
                 except DriverError as error:
                     log.warning("the lease of a replay ends by itself", volume=volume_id, reason=str(error))
+
+
+def _inspect(site: Site, entry: VolumeEntry) -> ImageInfo:
+    try:
+        return site.pool.images.inspect(entry.image_name)
+    except ImageMissing:
+        raise unopened(site, entry) from None
 
 
 def _refuse_writers(site: Site, image_id: str, image_name: str) -> None:

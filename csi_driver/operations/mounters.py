@@ -6,11 +6,14 @@ The parameter `mounter` uses the names that existing volumes carry; missing, the
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from csi_driver.errors import InUse, InvalidRequest
 from csi_driver.host.api import Attacher
+from csi_driver.model import ImageTraits
 
 NAMES = {"rbd": "krbd", "krbd": "krbd", "rbd-nbd": "nbd", "nbd": "nbd", "fuse": "fuse"}
+NO_TRAITS = ImageTraits()
 AUTOMATIC_ORDER = ("krbd", "nbd", "fuse")
 
 _PART = re.compile(r"(?:([A-Za-z-]+):)?(.*)", re.DOTALL)
@@ -47,17 +50,29 @@ def by_name(attachers: Sequence[Attacher], name: str) -> Attacher:
     raise InUse(f"the volume was attached by {name!r}, which this driver cannot do")
 
 
-def choose(attachers: Sequence[Attacher], wanted: str | None, *, try_others: bool) -> Attacher:
+@dataclass(frozen=True)
+class Choice:
+    """The attacher, and why not those that would have come before it; empty when it was the first."""
+
+    attacher: Attacher
+    passed_over: tuple[str, ...] = ()
+
+
+def choose(
+    attachers: Sequence[Attacher], wanted: str | None, *, try_others: bool, traits: ImageTraits = NO_TRAITS
+) -> Choice:
     """Raises InUse that names each attacher asked for and why this node cannot do it."""
     known: Mapping[str, Attacher] = {attacher.name: attacher for attacher in attachers}
     order = [wanted] if wanted else []
     if try_others or not wanted:
         order += [name for name in AUTOMATIC_ORDER if name != wanted]
-    reasons = []
+    reasons: list[str] = []
     for name in order:
-        reason = known[name].unavailable_reason() if name in known else "this driver does not have it yet"
-        if reason is None:
-            return known[name]
+        reason = "this driver does not have it"
+        if name in known:
+            reason = known[name].unavailable_reason() or known[name].refusal(traits) or ""
+        if not reason:
+            return Choice(known[name], tuple(reasons))
         reasons.append(f"{name}: {reason}")
     remedy = "" if try_others or not wanted else "; set tryOtherMounters to true to let this node choose another"
     raise InUse(f"this node cannot attach the volume with {'; '.join(reasons)}{remedy}")

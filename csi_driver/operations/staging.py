@@ -12,7 +12,7 @@ from enum import Enum, auto
 import structlog
 
 from csi_driver.errors import Conflict, DriverError, Inconsistent, InUse, Rejected
-from csi_driver.host.api import Attachment, Device, Machine, Mount, MountRefused
+from csi_driver.host.api import Attacher, Attachment, Device, Machine, Mount, MountRefused
 from csi_driver.locks import KeyedLocks
 from csi_driver.model import Capability, StagedVolume
 from csi_driver.operations import contents, mounters, stage_record
@@ -86,7 +86,7 @@ class Staging:
                 return
             volume = self._locate(request)
             wish = request.options
-            attacher = mounters.choose(self._machine.attachers, wish.mounter, try_others=wish.try_other_mounters)
+            attacher = self._choose(request, volume)
             if record and (todo is StageStep.REBUILD or record.attacher != attacher.name):
                 log.warning(
                     "a stage is cleared away before it is made anew", volume=place.volume_id, device=record.device
@@ -123,6 +123,16 @@ class Staging:
                 if published := self._staged.publications(place, number):
                     raise InUse(f"volume {place.volume_id} is still published at {', '.join(map(str, published))}")
             self._clear(place, record)
+
+    def _choose(self, request: StageRequest, volume: StagedVolume) -> Attacher:
+        wish, volume_id = request.options, request.place.volume_id
+        choice = mounters.choose(
+            self._machine.attachers, wish.mounter, try_others=wish.try_other_mounters, traits=volume.traits
+        )
+        log.info(
+            "attacher chosen", volume=volume_id, attacher=choice.attacher.name, because="; ".join(choice.passed_over)
+        )
+        return choice.attacher
 
     def _device_of(self, record: StageRecord | None, mount: Mount | None) -> Device | None:
         """The device of a mounted stage, if it is alive, this image's, and what is mounted."""

@@ -121,9 +121,7 @@ class ControllerService(PublicationCalls):
     ) -> pb.ValidateVolumeCapabilitiesResponse:
         volume_id, credentials = requests.volume_id(request), parse_credentials(request.secrets)
         _, unsupported = requests.capabilities_to_confirm(request)
-        self._gates.run(
-            self._gate_of_existing(volume_id), lambda: self._operations.lookup.locate(volume_id, credentials)
-        )
+        self._gates.run(self._gate_of_existing(volume_id), lambda: self._operations.lookup.find(volume_id, credentials))
         if unsupported:
             return pb.ValidateVolumeCapabilitiesResponse(message=unsupported)
         confirmed = pb.ValidateVolumeCapabilitiesResponse.Confirmed(

@@ -1,12 +1,12 @@
 """What a test of the node half holds in its hands: a served node half, requests for it, images, and a look at leftovers."""
 
-import contextlib
 import json
 import os
 import secrets
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from csi_driver.rpc.node import KnownClusters, NodeInfo, NodeService
 from csi_driver.rpc.server import Server
 from tests.client import Driver, refusal
 from tests.node.machine import Setting
+from tests.node.traces import FuseTraces, traces
 
 MIB = 1 << 20
 WRITER = "SINGLE_NODE_WRITER"
@@ -50,13 +51,13 @@ KINDS = {"ext4": capability(), "xfs": capability(fs_type="xfs"), "block": BLOCK}
 class Bench:
     """One node half behind a socket, with a directory for the orchestrator's paths."""
 
-    def __init__(self, ceph: DevCeph, directory: Path) -> None:
+    def __init__(self, ceph: DevCeph, directory: Path, attacher_name: str) -> None:
         self.ceph = ceph
         self.directory = directory
-        self.setting = Setting(str(directory / "run"), (ceph.address,))
+        self.setting = Setting(str(directory / "run"), (ceph.address,), attacher_name=attacher_name)
+        self.traces = traces(attacher_name, self.setting.run_directory)
         self.user = "node"
         self._images: list[str] = []
-        self._nameless_before = frozenset(device for device, file in _loops() if file == "/\n")
         self.start()
 
     def start(self) -> None:
@@ -192,49 +193,51 @@ class Bench:
         assert refused
         return refused.message
 
+    def timed_code(self, call: Callable[[Any], Any], request: object, most_s: float) -> Code:
+        began = time.monotonic()
+        code = self.code(call, request)
+        assert time.monotonic() - began < most_s
+        return code
+
+    def until_ok(self, call: Callable[[Any], Any], request: object) -> None:
+        """Repeated as an orchestrator does."""
+        deadline = time.monotonic() + 180
+        while (code := self.code(call, request)) is not Code.OK:
+            assert time.monotonic() < deadline, code
+            time.sleep(0.5)
+
     def killed_call(self, request: Any, failpoint: str) -> None:
         """The request's RPC in another process, which a failpoint kills."""
         method = type(request).__name__.removesuffix("Request")
         command = [sys.executable, "-m", "tests.node.one_call", self.setting.text(), method]
         command.append(request.SerializeToString().hex())
         environment = {**os.environ, VARIABLE: f"{failpoint}=kill"}
-        ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
         assert ended.returncode == -signal.SIGKILL, f"{failpoint} was not reached: {ended.stderr[-2000:]}"
 
     # what is on this machine
 
     def daemons(self) -> list[int]:
-        """Process ids of the storage daemons of this bench; the dead ones have no command line."""
-        found = []
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                words = path.read_bytes()
-            except OSError:
-                continue
-            if words.startswith(b"qemu-storage-daemon") and self.setting.run_directory.encode() in words:
-                found.append(int(path.parent.name))
-        return found
+        """Process ids of the storage daemons, of attacher fuse alone."""
+        assert isinstance(self.traces, FuseTraces)
+        return self.traces.daemons()
+
+    def loops(self) -> list[str]:
+        """Likewise."""
+        assert isinstance(self.traces, FuseTraces)
+        return self.traces.loops()
 
     def watchers(self, volume_id: str) -> list[str]:
         """Addresses of the clients that have the image open for writing."""
         status = json.loads(self.ceph.rbd("status", "--format", "json", self.image(volume_id)))
         return [watcher["address"] for watcher in status["watchers"]]
 
-    def kill_daemon(self, volume_id: str) -> None:
-        """As the kernel does when memory is short. Its watch and lock on the image go at once, not after half a minute."""
+    def kill_device(self, volume_id: str) -> None:
+        """As the kernel does when memory is short, or fencing. Its watch and lock go at once, not after half a minute."""
         watchers = self.watchers(volume_id)
-        (daemon,) = self.daemons()
-        os.kill(daemon, signal.SIGKILL)
+        self.traces.cut()
         for address in watchers:
             self.ceph.ceph("osd", "blocklist", "add", address)
-
-    def loops(self) -> list[str]:
-        """Also those whose file has lost its name since: nobody else makes such meanwhile."""
-        return [
-            device
-            for device, file in _loops()
-            if file.startswith(self.setting.run_directory) or (file == "/\n" and device not in self._nameless_before)
-        ]
 
     def mounts(self) -> list[Path]:
         """Mounts of volumes; the daemons' own files are not among them."""
@@ -243,8 +246,8 @@ class Bench:
         return [target for target in below if not target.is_relative_to(run)]
 
     def is_whole(self, mounts: int) -> bool:
-        """One daemon, one loop device, and no mount too many."""
-        return (len(self.daemons()), len(self.loops()), len(self.mounts())) == (1, 1, mounts)
+        """One attached image, and no mount too many."""
+        return (len(self.traces.attached()), len(self.mounts())) == (self.traces.per_image(), mounts)
 
     def device_of(self, volume_id: str) -> Path:
         device = self.setting.attacher().find(self.attachment(volume_id))
@@ -253,14 +256,13 @@ class Bench:
 
     def leftovers(self) -> list[str]:
         """All that is left of volumes on this machine; directories of the orchestrator and parents of targets are not."""
-        run = Path(self.setting.run_directory)
-        files = list(run.iterdir()) if run.exists() else []
+        files = self.traces.files()
         for volume_id in self._images:
             if self.staging(volume_id).exists():
                 files += self.staging(volume_id).iterdir()
         files += (self.directory / "pods").glob("*/*")
         table = [mount.target for mount in LocalMounts().table() if mount.target.is_relative_to(self.directory)]
-        return [str(one) for one in (*self.daemons(), *self.loops(), *table, *files)]
+        return [str(one) for one in (*self.traces.attached(), *table, *files)]
 
     def clean(self) -> None:
         """As the orchestrator does at the end: unpublish everywhere, unstage."""
@@ -272,25 +274,10 @@ class Bench:
 
     def force_clean(self) -> None:
         """After a failed test: nothing of it stays on the machine."""
-        for device in self.loops():
-            commands.run(["losetup", "-d", device], timeout_s=20, ok=None)  # goes with its last mount
         for target in reversed(self.mounts()):
             commands.run(["umount", "-l", str(target)], timeout_s=20, ok=None)
-        for pid in self.daemons():
-            os.kill(pid, signal.SIGCONT)
-            os.kill(pid, signal.SIGKILL)
-        for target in Path(self.setting.run_directory).glob("*/disk"):
-            commands.run(["umount", "-l", str(target)], timeout_s=20, ok=None)
+        self.traces.force_clean()
 
     def remove_images(self) -> None:
         for volume_id in self._images:
             self.ceph.rbd("rm", "--no-progress", self.image(volume_id))
-
-
-def _loops() -> list[tuple[str, str]]:
-    """The loop devices in use, with the file behind each."""
-    found = []
-    for path in Path("/sys/block").glob("loop*/loop/backing_file"):
-        with contextlib.suppress(OSError):  # detached just now
-            found.append((f"/dev/{path.parent.parent.name}", path.read_text()))
-    return found

@@ -13,10 +13,10 @@ from tests.node.bench import Bench
 
 
 @pytest.fixture
-def bench(ceph_dev: DevCeph) -> Iterator[Bench]:
+def bench(ceph_dev: DevCeph, attacher_name: str) -> Iterator[Bench]:
     """Cleaned through RPCs alone; whatever is on the machine after that is an error of the driver."""
     directory = Path(tempfile.mkdtemp(prefix="rbd-csi-node-"))  # short: sockets lie below it
-    bench = Bench(ceph_dev, directory)
+    bench = Bench(ceph_dev, directory, attacher_name)
     left: list[str] = []
     try:
         yield bench

@@ -4,18 +4,22 @@
 """
 
 import json
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from csi_driver.errors import NotFound
-from csi_driver.host.api import Machine
+from csi_driver.host.api import Attacher, Machine
 from csi_driver.host.filesystems import LocalFilesystems
 from csi_driver.host.fuse import FuseAttacher
+from csi_driver.host.krbd import KrbdAttacher
 from csi_driver.host.mounts import LocalMounts
 from csi_driver.locks import KeyedLocks
-from csi_driver.model import Credentials, ImageAddress, StagedVolume, StaticImage
+from csi_driver.model import Credentials, ImageAddress, ImageTraits, StagedVolume, StaticImage
 from csi_driver.operations.node import NodeOperations
+
+_ATTACHERS: dict[str, Callable[[Path], Attacher]] = {"fuse": FuseAttacher, "krbd": KrbdAttacher}
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,10 @@ class KnownVolumes:
         if not volume_id.startswith("vol-") or not credentials:
             raise NotFound(f"there is no volume {volume_id!r}")
         address = ImageAddress(self.monitors, credentials, self.pool, self.rados_namespace, volume_id)
-        return StagedVolume(volume_id, address, 0)
+        traits = ImageTraits(
+            ("layering", "exclusive-lock", "object-map", "fast-diff", "deep-flatten")
+        )  # as rbd makes them
+        return StagedVolume(volume_id, address, 0, traits)
 
     def locate_static(self, image: StaticImage, credentials: Credentials | None) -> StagedVolume:
         """The images of such volumes are in the same pool."""
@@ -51,6 +58,7 @@ class Setting:
     pool: str = "rbd"
     rados_namespace: str = ""
     boot_id: str = "this boot"
+    attacher_name: str = "fuse"
 
     def text(self) -> str:
         return json.dumps(asdict(self))
@@ -60,8 +68,8 @@ class Setting:
         values = json.loads(text)
         return cls(**{**values, "monitors": tuple(values["monitors"])})
 
-    def attacher(self) -> FuseAttacher:
-        return FuseAttacher(Path(self.run_directory))
+    def attacher(self) -> Attacher:
+        return _ATTACHERS[self.attacher_name](Path(self.run_directory))
 
     def operations(self) -> NodeOperations:
         machine = Machine((self.attacher(),), LocalMounts(), LocalFilesystems(), self.boot_id)

@@ -1,34 +1,66 @@
 """What a killed process, daemon or machine leaves, and that the next call finishes it or clears it away."""
 
 import os
+from typing import Any
 
 import pytest
 
 from csi_driver.host import commands
 from csi_driver.host.api import Device
+from tests.fixtures.attacher import NAMES
 from tests.node.bench import BLOCK, KINDS, MIB, Bench, Code, capability
 
-STAGE_POINTS = [
-    "node.record:before",
-    "node.record:after",
+
+def rows(*found: tuple[str, ...]) -> list[Any]:
+    """A step that only one attacher makes (`krbd.map:after`) is tried with that one alone."""
+    owners = [row[0].partition(".")[0] for row in found]
+    return [
+        pytest.param(*row, marks=pytest.mark.attacher(owner) if owner in NAMES else ())
+        for row, owner in zip(found, owners, strict=True)
+    ]
+
+
+ATTACH_POINTS = [
     "fuse.prepare:after",
     "fuse.daemon:after",
     "fuse.open:after",
     "fuse.loop:after",
-    "node.record_device:after",
+    "krbd.map:before",
+    "krbd.map:after",
 ]
-STAGE_ROWS = [
-    *((point, "ext4") for point in STAGE_POINTS),
+STAGE_ROWS = rows(
+    ("node.record:before", "ext4"),
+    ("node.record:after", "ext4"),
+    *((point, "ext4") for point in ATTACH_POINTS),
+    ("node.record_device:after", "ext4"),
     ("node.format:before", "ext4"),
     ("node.format:after", "ext4"),
     ("node.mount:before", "ext4"),
     ("node.mount:after", "ext4"),
     ("fuse.open:after", "block"),
+    ("krbd.map:after", "block"),
     ("node.bind:before", "block"),
     ("node.bind:after", "block"),
     ("node.format:after", "xfs"),
     ("node.mount:after", "xfs"),
-]
+)
+STAGED_HALF_WAY = (
+    "node.record:after",
+    "fuse.prepare:after",
+    "fuse.daemon:after",
+    "fuse.loop:after",
+    "krbd.map:before",
+    "krbd.map:after",
+)
+UNSTAGE_POINTS = (
+    "node.unmount:before",
+    "node.unmount:after",
+    "fuse.unloop:after",
+    "fuse.stop:after",
+    "krbd.unmap:before",
+    "krbd.unmap:after",
+    "node.forget:before",
+)
 
 
 @pytest.mark.parametrize(("failpoint", "kind"), STAGE_ROWS)
@@ -41,9 +73,7 @@ def test_a_stage_killed_at_any_step_is_finished_by_the_next(bench: Bench, failpo
     assert target.is_block_device() if kind == "block" else target.is_mount()
 
 
-@pytest.mark.parametrize(
-    "failpoint", ["node.record:after", "fuse.prepare:after", "fuse.daemon:after", "fuse.loop:after"]
-)
+@pytest.mark.parametrize("failpoint", rows(*((point,) for point in STAGED_HALF_WAY)))
 def test_a_stage_killed_half_way_is_undone_by_unstage(bench: Bench, failpoint: str) -> None:
     volume_id = bench.new_volume()
     bench.killed_call(bench.stage_request(volume_id), failpoint)
@@ -51,7 +81,9 @@ def test_a_stage_killed_half_way_is_undone_by_unstage(bench: Bench, failpoint: s
     assert bench.leftovers() == []
 
 
-@pytest.mark.parametrize("failpoint", ["fuse.open:after", "fuse.loop:after", "node.mount:before"])
+@pytest.mark.parametrize(
+    "failpoint", rows(("fuse.open:after",), ("fuse.loop:after",), ("krbd.map:after",), ("node.mount:before",))
+)
 def test_a_stage_killed_half_way_gives_way_to_one_with_other_arguments(bench: Bench, failpoint: str) -> None:
     """Nothing was handed out yet, so nobody can mind."""
     volume_id = bench.new_volume()
@@ -109,10 +141,7 @@ def test_an_unpublish_killed_at_any_step_is_finished_by_the_next(bench: Bench, f
     bench.publish(volume_id, name="pod-2")
 
 
-@pytest.mark.parametrize(
-    "failpoint",
-    ["node.unmount:before", "node.unmount:after", "fuse.unloop:after", "fuse.stop:after", "node.forget:before"],
-)
+@pytest.mark.parametrize("failpoint", rows(*((point,) for point in UNSTAGE_POINTS)))
 @pytest.mark.parametrize("goes_on", ["unstage", "stage"])
 def test_an_unstage_killed_at_any_step_is_finished_or_staged_anew(bench: Bench, failpoint: str, goes_on: str) -> None:
     volume_id = bench.new_volume()

@@ -9,7 +9,7 @@ import pytest
 from csi_driver.errors import Conflict, InUse, InvalidRequest
 from csi_driver.host.api import Attachment, Content, Device, Finding, Mount
 from csi_driver.host.mounts import parse_table
-from csi_driver.model import AccessMode, Capability, ImageAddress
+from csi_driver.model import AccessMode, Capability, ImageAddress, ImageTraits
 from csi_driver.operations import contents, mounters
 from csi_driver.operations.contents import Treatment, Wish
 from csi_driver.operations.publishing import AtTarget, PublishStep, decide_publish
@@ -163,6 +163,9 @@ class Attaching:
     def unavailable_reason(self) -> str | None:
         return self.reason
 
+    def refusal(self, traits: ImageTraits) -> str | None:
+        return "it knows no journaling" if "journaling" in traits.features and self.name == "krbd" else None
+
     def attach(self, attachment: Attachment, address: ImageAddress, options: Sequence[str]) -> Device:
         raise AssertionError
 
@@ -194,13 +197,19 @@ NO_KRBD = Attaching("krbd", "the kernel has no rbd module")
 def test_the_mounter_is_the_one_asked_for_or_the_first_that_works(
     attachers: tuple[Attaching, ...], wanted: str | None, others: bool, expected: str
 ) -> None:
-    assert mounters.choose(attachers, wanted, try_others=others).name == expected
+    assert mounters.choose(attachers, wanted, try_others=others).attacher.name == expected
+
+
+def test_the_automatic_choice_goes_by_the_image_too_and_says_why() -> None:
+    choice = mounters.choose((KRBD, FUSE), None, try_others=False, traits=ImageTraits(("layering", "journaling")))
+    assert choice.attacher.name == "fuse"
+    assert choice.passed_over == ("krbd: it knows no journaling", "nbd: this driver does not have it")
 
 
 @pytest.mark.parametrize(
     ("attachers", "wanted", "said"),
     [
-        ((FUSE,), "krbd", "krbd: this driver does not have it yet"),
+        ((FUSE,), "krbd", "krbd: this driver does not have it"),
         ((FUSE, NO_KRBD), "krbd", "krbd: the kernel has no rbd module; set tryOtherMounters"),
         ((Attaching("fuse", "/dev/fuse is missing"),), None, "fuse: /dev/fuse is missing"),
     ],

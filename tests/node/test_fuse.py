@@ -14,6 +14,8 @@ from csi_driver.host.fuse import FuseAttacher
 from csi_driver.model import Credentials
 from tests.node.bench import MIB, SIZE_MIB, Bench
 
+pytestmark = pytest.mark.attacher("fuse")
+
 
 def test_the_key_is_in_no_file_argument_or_environment(bench: Bench) -> None:
     volume_id = bench.new_volume()

@@ -59,16 +59,18 @@ def test_a_device_whose_client_was_cut_off_fails_until_it_is_staged_anew(bench: 
     assert health(bench, volume_id) == {}
 
 
+@pytest.mark.attacher("fuse")
 def test_a_device_that_is_gone_is_told_until_it_is_staged_anew(bench: Bench) -> None:
     volume_id = bench.new_volume()
     bench.stage(volume_id, BLOCK)
-    bench.kill_daemon(volume_id)
+    bench.kill_device(volume_id)
     assert health(bench, volume_id) == {"DeviceGone": pb.INACCESSIBLE}
     bench.unstage(volume_id)
     bench.stage(volume_id, BLOCK)
     assert health(bench, volume_id) == {}
 
 
+@pytest.mark.attacher("fuse")
 def test_a_device_that_hangs_is_told_in_time(bench: Bench) -> None:
     volume_id = bench.new_volume()
     bench.stage(volume_id, BLOCK)

@@ -62,8 +62,9 @@ def test_a_volume_published_read_only_is_read_and_never_written(bench: Bench, ki
     assert look(target) == b"seen"
     with pytest.raises(OSError, match=r"Read-only|Permission|not permitted"):
         change(target)
-    (loop,) = bench.loops()
-    assert Path(f"/sys/block/{Path(loop).name}/ro").read_text().strip() == "1"
+    device = bench.setting.attacher().find(bench.attachment(volume_id, read_only=True))
+    assert device
+    assert Path(f"/sys/block/{device.path.name}/ro").read_text().strip() == "1"
 
 
 def test_a_stage_that_reads_is_not_taken_for_one_that_writes(bench: Bench) -> None:

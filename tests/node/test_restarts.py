@@ -22,14 +22,14 @@ def test_a_new_process_knows_all_that_the_old_one_did(bench: Bench) -> None:
     volume_id = bench.new_volume()
     bench.stage(volume_id)
     target = bench.publish(volume_id)
-    daemons = bench.daemons()
+    attached = bench.traces.attached()
     with (target / "file").open("w") as opened:
         bench.restart()
         opened.write("written over the restart")
     assert (target / "file").read_text() == "written over the restart"
     bench.stage(volume_id)
     bench.publish(volume_id)
-    assert bench.daemons() == daemons
+    assert bench.traces.attached() == attached
     second = bench.publish_request(volume_id, name="pod-2")
     assert bench.code(bench.node.NodePublishVolume, second) is Code.FAILED_PRECONDITION
     assert bench.node.NodeGetVolumeStats(
@@ -61,6 +61,7 @@ def pod(bench: Bench) -> Iterator[list[Path]]:
     subprocess.run(["umount", str(bench.directory)], check=True)
 
 
+@pytest.mark.attacher("fuse")
 @pytest.mark.parametrize("kind", ["ext4", "block"])
 def test_the_end_of_a_pod_ends_neither_daemon_nor_mount(bench: Bench, pod: list[Path], kind: str) -> None:
     """A stage in cgroups and a mount namespace of its own, as deployed; then all processes of these cgroups are killed."""
@@ -74,13 +75,14 @@ def test_the_end_of_a_pod_ends_neither_daemon_nor_mount(bench: Bench, pod: list[
         opened.write(b"alive")
 
 
+@pytest.mark.attacher("fuse")
 @pytest.mark.parametrize("kind", ["ext4", "block"])
 def test_the_end_of_pod_and_daemon_is_cleared_away(bench: Bench, pod: list[Path], kind: str) -> None:
     """With both the mount namespace goes, and the kernel forgets the name of the loop device's file."""
     volume_id, wanted = bench.new_volume(), KINDS[kind]
     run_in_pod(bench, bench.stage_request(volume_id, wanted), pod)
     (loop,) = bench.loops()
-    bench.kill_daemon(volume_id)
+    bench.kill_device(volume_id)
     deadline = time.monotonic() + 10
     backing = Path(f"/sys/block/{Path(loop).name}/loop/backing_file")
     while backing.read_text() != "/\n":
@@ -124,6 +126,7 @@ def remove_cgroup(path: Path) -> None:
             return
 
 
+@pytest.mark.attacher("fuse")
 def test_a_record_whose_device_belongs_to_another_image_is_not_believed(bench: Bench) -> None:
     """As after a reboot: the record names a loop device that is another volume's now."""
     volume_id, other = bench.new_volume(), bench.new_volume()
@@ -174,11 +177,12 @@ def test_a_loop_device_is_known_by_the_file_it_holds_and_not_by_its_path(tmp_pat
             subprocess.run(["losetup", "-d", str(device.path)], check=False, capture_output=True)
 
 
+@pytest.mark.attacher("fuse")
 def test_run_files_of_another_boot_are_cleared_away(bench: Bench) -> None:
     """The process id in them is another program's now, which is left alone."""
     volume_id = bench.new_volume()
     bench.killed_call(bench.stage_request(volume_id), "fuse.open:after")
-    bench.kill_daemon(volume_id)
+    bench.kill_device(volume_id)
     with subprocess.Popen(["sleep", "60"]) as bystander:
         (pid_file,) = Path(bench.setting.run_directory).glob("*/daemon.pid")
         pid_file.write_text(f"{bystander.pid}\n")
@@ -193,7 +197,7 @@ def test_a_volume_whose_daemon_died_is_staged_anew(bench: Bench, kind: str) -> N
     """A repeated stage is not content with the dead mount."""
     volume_id, wanted = bench.new_volume(), KINDS[kind]
     bench.stage(volume_id, wanted)
-    bench.kill_daemon(volume_id)
+    bench.kill_device(volume_id)
     bench.stage(volume_id, wanted)
     assert bench.is_whole(1)
     staged = bench.staging(volume_id) / volume_id
@@ -209,7 +213,7 @@ def test_a_published_volume_whose_daemon_died_can_be_given_up(bench: Bench, kind
     volume_id, wanted = bench.new_volume(), KINDS[kind]
     bench.stage(volume_id, wanted)
     target = bench.publish(volume_id, wanted)
-    bench.kill_daemon(volume_id)
+    bench.kill_device(volume_id)
     grow: Any = pb.NodeExpandVolumeRequest(volume_id=volume_id, volume_path=str(target))
     assert bench.code(bench.node.NodeExpandVolume, grow) is Code.FAILED_PRECONDITION
     bench.unpublish(volume_id)

@@ -12,6 +12,7 @@ from csi_driver.host import commands
 from tests.node.bench import BLOCK, KINDS, Bench, Code, capability
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_volume_keeps_its_data_over_unstage_and_stage(bench: Bench, kind: str) -> None:
     """A life of each kind; every call twice, as the orchestrator may repeat it."""
@@ -28,7 +29,7 @@ def test_a_volume_keeps_its_data_over_unstage_and_stage(bench: Bench, kind: str)
                 os.fsync(opened.fileno())
         with path.open("rb") as opened:
             assert opened.read(4) == b"kept"
-        assert [len(bench.daemons()), len(bench.loops()), len(bench.mounts())] == [1, 1, 2]
+        assert bench.is_whole(2)
         for _ in range(2):
             bench.unpublish(volume_id)
         assert not target.exists()
@@ -56,7 +57,7 @@ def test_staging_path_and_record_have_the_layout_of_the_go_driver(bench: Bench) 
         "logDir": "",
         "logFileStrategy": "",
     }
-    assert own["attacher"] == "fuse"
+    assert own["attacher"] == bench.setting.attacher_name
     assert own["volume"] == volume_id
 
 
@@ -97,6 +98,7 @@ def test_mount_flags_are_used(bench: Bench, fs_type: str) -> None:
     assert ("nouuid" in options) is (fs_type == "xfs")
 
 
+@pytest.mark.attacher("fuse")
 @pytest.mark.parametrize(
     ("context", "code"),
     [
@@ -186,7 +188,7 @@ def test_a_symbolic_link_in_the_staging_path_is_refused(bench: Bench, link: str)
         assert list(elsewhere.iterdir()) == []
     finally:
         place.unlink()
-    assert bench.daemons() == []
+    assert bench.traces.attached() == []
 
 
 def test_many_volumes_are_staged_at_once(bench: Bench) -> None:

@@ -73,6 +73,7 @@ def test_a_volume_that_is_not_at_the_path_is_not_found(bench: Bench) -> None:
         assert bench.code(bench.node.NodeExpandVolume, grow_request(asked, path)) is Code.NOT_FOUND
 
 
+@pytest.mark.attacher("fuse")
 @pytest.mark.parametrize("wanted", [capability(), capability(fs_type="xfs"), BLOCK])
 def test_stats_answer_while_the_device_hangs(bench: Bench, wanted: pb.VolumeCapability) -> None:
     """The storage daemon is stopped and data waits to be written; the answer comes within seconds."""
@@ -94,6 +95,7 @@ def test_stats_answer_while_the_device_hangs(bench: Bench, wanted: pb.VolumeCapa
         os.kill(daemon, signal.SIGCONT)
 
 
+@pytest.mark.attacher("fuse")
 def test_a_look_that_hangs_is_given_up_and_is_not_started_twice(bench: Bench) -> None:
     """statvfs on a FUSE file whose daemon is stopped does hang: the first caller and the next get their answer in time."""
     volume_id = bench.new_volume()
@@ -123,6 +125,7 @@ def test_a_look_that_hangs_is_given_up_and_is_not_started_twice(bench: Bench) ->
     assert LocalFilesystems().usage(file).total_bytes >= 0
 
 
+@pytest.mark.attacher("fuse")
 def test_other_calls_on_a_hung_device_end_in_time_and_succeed_later(bench: Bench) -> None:
     """A repeated stage asks the daemon whether it lives; stopped, it is neither trusted nor replaced. Meanwhile: ABORTED."""
     volume_id = bench.new_volume()

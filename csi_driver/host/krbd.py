@@ -1,0 +1,215 @@
+"""Attacher `krbd`: the image as a block device of the kernel's own client, mapped by the rbd tool.
+
+Nothing is persisted: what is mapped is asked of sysfs (krbd_devices.py). The rbd tool gets the cephx key in a file of
+memory whose descriptor it inherits, and leaves it in a keyring of its own, which ends with it; the kernel's client keeps
+its copy. So the key is in no argument, environment, sysfs file or file of a disk.
+
+One volume is mapped once: a byte lock (byte_locks.py) is held for as long as the tool runs, also when the process that
+started it is killed, so that the next one never maps a second time beside it.
+
+For a container: the host's network namespace, since the kernel's client stays in the one it was made in and ends with it.
+"""
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import structlog
+
+from csi_driver.errors import (
+    AccessDenied,
+    ClusterTimeout,
+    ClusterUnavailable,
+    DeviceTrouble,
+    DriverError,
+    InUse,
+    InvalidRequest,
+    NotFound,
+    Unauthenticated,
+)
+from csi_driver.host import byte_locks, commands
+from csi_driver.host.api import Attachment, Device
+from csi_driver.host.bounded import bounded
+from csi_driver.host.holders import holders
+from csi_driver.host.krbd_devices import KrbdDevices, MappedImage
+from csi_driver.model import ImageAddress, ImageTraits
+from csi_driver.tracing import step
+
+log = structlog.get_logger(__name__)
+
+PROGRAM = "rbd"
+
+_CONNECT_TIMEOUT_S = 10
+_MAP_TIMEOUT_S = 45.0
+_UNMAP_TIMEOUT_S = 45.0
+_LOCK_TIMEOUT_S = 30.0
+_REFRESH_TIMEOUT_S = 20.0
+_BUSY_PATIENCE_S = 10.0
+"""How long a device that is still open is asked for again: udev and blkid look at devices for moments."""
+_POLL_S = 0.25
+_EBUSY = 16
+
+_OPTION = re.compile(r"[a-z_]+(=[^\s,]+)?")
+_NOT_THEIRS = ("name", "key", "secret", "udev", "noudev", "ro", "rw", "fsid", "ip")
+"""Options that say who connects to what: never a volume's to choose."""
+
+
+class KrbdAttacher:
+    """Images mapped by the kernel (host.api.Attacher)."""
+
+    name = "krbd"
+
+    def __init__(self, run_directory: Path, devices: KrbdDevices | None = None) -> None:
+        self._lock_file = run_directory / "krbd.lock"
+        self._devices = devices or KrbdDevices()
+
+    def unavailable_reason(self) -> str | None:
+        if not self._devices.is_there() and shutil.which("modprobe"):
+            commands.run(["modprobe", "rbd"], timeout_s=_MAP_TIMEOUT_S, ok=None)
+        if not self._devices.is_there():
+            return f"kernel {os.uname().release} has no module rbd, or it cannot be loaded from here"
+        if not shutil.which(PROGRAM):
+            return f"the program {PROGRAM} is not installed"
+        if _is_other_network(Path("/proc")):
+            return (
+                "this process is in a network namespace of its own; the kernel's client needs the host's (hostNetwork)"
+            )
+        return None
+
+    def refusal(self, traits: ImageTraits) -> str | None:
+        if traits.has_limits:
+            return "the volume has limits of I/O, which only librbd holds"
+        if unknown := self._devices.unknown_features(traits.features):
+            return (
+                f"kernel {os.uname().release} does not know the image's {', '.join(unknown)}: leave it out of the class "
+                "parameter imageFeatures"
+            )
+        return None
+
+    def attach(self, attachment: Attachment, address: ImageAddress, options: Sequence[str]) -> Device:
+        words = _words("mapOptions", options)
+        with self._lock(attachment) as lock:
+            for image in self._all_of(attachment):
+                if image.is_cut_off or image.is_read_only != attachment.read_only:
+                    self._unmap(image, (), lock)
+            if device := self.find(attachment):
+                return device
+            if any(image.is_cut_off for image in self._devices.mapped()):
+                words = (*words, "noshare")  # the kernel would take its old client, which the cluster refuses
+            with step("krbd.map", attachment.spec):
+                self._map(attachment, address, words, lock)
+            device = self.find(attachment)
+        if device is None:
+            raise DeviceTrouble(f"image {attachment.spec} was mapped and is gone again")
+        return device
+
+    def find(self, attachment: Attachment) -> Device | None:
+        for image in self._all_of(attachment):
+            if not image.is_cut_off and image.is_read_only == attachment.read_only:
+                return image.device
+        return None
+
+    def refresh_size(self, attachment: Attachment) -> Device:
+        device = self.find(attachment)
+        if device is None:
+            raise InUse(f"image {attachment.spec} is not attached here any more: unstage and stage the volume again")
+        with step("krbd.refresh_size", attachment.spec):
+            number = int(device.path.name.removeprefix("rbd"))
+            bounded(f"refresh {device.path}", lambda: self._devices.refresh(number), _REFRESH_TIMEOUT_S)
+        return self.find(attachment) or device
+
+    def detach(self, attachment: Attachment, options: Sequence[str]) -> None:
+        words = _words("unmapOptions", options)
+        with self._lock(attachment) as lock:
+            for image in self._all_of(attachment):
+                with step("krbd.unmap", attachment.spec):
+                    self._unmap(image, words, lock)
+
+    def _all_of(self, attachment: Attachment) -> list[MappedImage]:
+        return [image for image in self._devices.mapped() if image.is_image_of(attachment)]
+
+    def _lock(self, attachment: Attachment) -> AbstractContextManager[int]:
+        return byte_locks.held(self._lock_file, f"image {attachment.spec}", timeout_s=_LOCK_TIMEOUT_S)
+
+    def _map(self, attachment: Attachment, address: ImageAddress, words: Sequence[str], lock: int) -> None:
+        key = os.memfd_create("key", os.MFD_CLOEXEC)
+        try:
+            os.write(key, address.credentials.key.encode())
+            argv = [PROGRAM, "device", "map", attachment.spec, "--conf", "/dev/null"]
+            argv += ["--mon-host", ",".join(address.monitors), "--id", address.credentials.user]
+            argv += ["--keyfile", f"/proc/self/fd/{key}", "--client-mount-timeout", str(_CONNECT_TIMEOUT_S)]
+            argv += ["--options", ",".join(("noudev", f"mount_timeout={_CONNECT_TIMEOUT_S}", *words))]
+            argv += ["--read-only"] if attachment.read_only else []
+            ended = commands.run(argv, timeout_s=_MAP_TIMEOUT_S, pass_fds=(key, lock), ok=None)
+        except commands.CommandTimeout as late:
+            raise ClusterTimeout(f"mapping image {attachment.spec} took more than {_MAP_TIMEOUT_S:g} s") from late
+        finally:
+            os.close(key)
+        if ended.code:
+            raise _meaning(ended, attachment, address)
+
+    def _unmap(self, image: MappedImage, words: Sequence[str], lock: int) -> None:
+        """Raises DeviceTrouble that names who holds the device, when that does not end."""
+        argv = [
+            PROGRAM,
+            "device",
+            "unmap",
+            str(image.device.path),
+            "--conf",
+            "/dev/null",
+            "--options",
+            ",".join(("noudev", *words)),
+        ]
+        deadline = time.monotonic() + _BUSY_PATIENCE_S
+        while True:
+            ended = commands.run(argv, timeout_s=_UNMAP_TIMEOUT_S, pass_fds=(lock,), ok=None)
+            if not ended.code or image.number not in {one.number for one in self._devices.mapped()}:
+                return
+            if ended.code != _EBUSY:
+                raise commands.CommandFailed(argv, ended)
+            if time.monotonic() > deadline:
+                who = "; ".join(holders(image.device.number)) or "nobody that this process can see"
+                raise DeviceTrouble(f"{image.device.path} of image {image.spec} is still in use: {who}")
+            time.sleep(_POLL_S)
+
+
+def _words(field: str, options: Sequence[str]) -> tuple[str, ...]:
+    for option in options:
+        if not _OPTION.fullmatch(option) or option.partition("=")[0] in _NOT_THEIRS:
+            raise InvalidRequest(
+                f"{field}: {option!r} is not allowed for krbd; allowed are the kernel's options NAME or NAME=VALUE, "
+                f"without {', '.join(_NOT_THEIRS)}"
+            )
+    return tuple(options)
+
+
+def _is_other_network(proc: Path) -> bool:
+    """Compared with process 1, which is the host's where process ids are; elsewhere nothing is known."""
+    try:
+        return (proc / "self/ns/net").readlink() != (proc / "1/ns/net").readlink()
+    except OSError:
+        return False
+
+
+def _meaning(ended: commands.Completed, attachment: Attachment, address: ImageAddress) -> DriverError:
+    """The rbd tool ends with the errno of what failed, and says which call that was."""
+    said = " / ".join(line for line in ended.stderr.splitlines() if line.startswith("rbd: "))[-400:]
+    what, user = f"image {attachment.spec}", f"user client.{address.credentials.user}"
+    if "couldn't connect" in said:
+        if ended.code == 110:
+            return ClusterUnavailable(f"no monitor of {', '.join(address.monitors)} answers: {said}")
+        return Unauthenticated(f"the cluster does not accept {user} and its key: {said}")
+    meanings: dict[int, tuple[type[DriverError], str]] = {
+        1: (AccessDenied, f"{user} may not open {what}"),
+        2: (NotFound, f"{what} does not exist"),
+        6: (InUse, f"the kernel does not know a feature of {what}"),
+        13: (AccessDenied, f"{user} may not open {what}"),
+        22: (InvalidRequest, f"mapOptions: the kernel refuses to map {what}"),
+        110: (ClusterTimeout, f"{what} could not be mapped in time"),
+    }
+    kind, text = meanings.get(ended.code, (DeviceTrouble, f"{what} could not be mapped (code {ended.code})"))
+    return kind(f"{text}: {said}")

@@ -1,0 +1,170 @@
+"""The krbd attacher on a kernel that has it: secrets, refusals, growth of a mounted ext4, devices held or cut off."""
+
+import subprocess
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from csi_driver.errors import AccessDenied, ClusterUnavailable, InUse, InvalidRequest, NotFound, Unauthenticated
+from csi_driver.host.krbd_devices import KrbdDevices
+from csi_driver.model import Credentials, ImageTraits
+from csi_driver.pb import csi_pb2 as pb
+from tests.node.bench import BLOCK, KINDS, MIB, SIZE_MIB, Bench, Code
+
+pytestmark = pytest.mark.attacher("krbd")
+
+
+@pytest.mark.smoke
+def test_an_ext4_grows_while_it_is_published(bench: Bench) -> None:
+    volume_id = bench.new_volume()
+    bench.stage(volume_id)
+    target = bench.publish(volume_id)
+    (target / "before").write_text("kept")
+    bench.resize(volume_id, 2 * SIZE_MIB)
+    grow = pb.NodeExpandVolumeRequest(volume_id=volume_id, volume_path=str(target))
+    assert bench.node.NodeExpandVolume(grow).capacity_bytes == 2 * SIZE_MIB * MIB
+    stats = pb.NodeGetVolumeStatsRequest(volume_id=volume_id, volume_path=str(target))
+    assert bench.node.NodeGetVolumeStats(stats).usage[0].total > 1.7 * SIZE_MIB * MIB
+    assert (target / "before").read_text() == "kept"
+    (target / "after").write_bytes(b"x" * 8 * MIB)
+
+
+def test_the_key_is_in_no_file_of_the_driver_or_of_the_kernel(bench: Bench) -> None:
+    """Nor in an argument, which is watched for while the volume is staged."""
+    volume_id = bench.new_volume()
+    key = bench.ceph.keys[bench.user].encode()
+    seen, ended = [], threading.Event()
+
+    def watch() -> None:
+        while not ended.is_set():
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                try:
+                    words = path.read_bytes()
+                except OSError:
+                    continue
+                if words.startswith(b"rbd\0"):
+                    seen.append(words)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    bench.stage(volume_id)
+    ended.set()
+    watcher.join()
+    assert any(b"map" in words for words in seen)
+    assert not [words for words in seen if key in words]
+    files = [path for path in bench.directory.rglob("*") if path.is_file()]
+    files += [path for path in Path("/sys/bus/rbd/devices").glob("*/*") if path.is_file() and path.name != "refresh"]
+    assert [path for path in files if key in path.read_bytes()] == []
+    assert key not in Path("/proc/keys").read_bytes()
+
+
+@pytest.mark.parametrize("form", ["{0}", "{0}:6789", "v1:{0}:6789", "[v2:{0}:3300,v1:{0}:6789]"])
+def test_every_form_of_a_monitors_address_is_understood(bench: Bench, form: str) -> None:
+    volume_id = bench.new_volume()
+    address = replace(bench.address(volume_id), monitors=(form.format(bench.ceph.address),))
+    attacher, attachment = bench.setting.attacher(), bench.attachment(volume_id)
+    assert attacher.attach(attachment, address, ()).size_bytes == SIZE_MIB * MIB
+    assert attacher.attach(attachment, address, ()) == attacher.find(attachment)
+    attacher.detach(attachment, ())
+
+
+def test_what_the_cluster_or_the_kernel_refuses_is_told_apart(bench: Bench) -> None:
+    volume_id = bench.new_volume()
+    attacher, attachment, address = bench.setting.attacher(), bench.attachment(volume_id), bench.address(volume_id)
+    other = Credentials(bench.user, bench.ceph.keys["provisioner"])
+    with pytest.raises(Unauthenticated):
+        attacher.attach(attachment, replace(address, credentials=other), ())
+    with pytest.raises((AccessDenied, NotFound)):
+        attacher.attach(attachment, replace(address, credentials=Credentials("ns", bench.ceph.keys["ns"])), ())
+    with pytest.raises(NotFound):
+        attacher.attach(replace(attachment, image="no-such-image"), address, ())
+    with pytest.raises(NotFound):
+        attacher.attach(replace(attachment, pool="no-such-pool"), address, ())
+    with pytest.raises(InvalidRequest, match="no_such_option"):
+        attacher.attach(attachment, address, ("no_such_option",))
+    with pytest.raises(ClusterUnavailable, match=r"127\.0\.0\.9"):
+        attacher.attach(attachment, replace(address, monitors=("127.0.0.9",)), ())
+    assert bench.traces.attached() == []
+
+
+def test_an_image_with_a_feature_that_the_kernel_lacks_is_not_mapped(bench: Bench) -> None:
+    volume_id = bench.new_volume()
+    bench.ceph.rbd("feature", "enable", bench.image(volume_id), "journaling")
+    attacher = bench.setting.attacher()
+    with pytest.raises(InUse, match="feature"):
+        attacher.attach(bench.attachment(volume_id), bench.address(volume_id), ())
+    said = attacher.refusal(ImageTraits(("layering", "journaling")))
+    assert said
+    assert "journaling" in said
+    bench.ceph.rbd("feature", "disable", bench.image(volume_id), "journaling")
+
+
+def test_an_image_in_a_rados_namespace_is_mapped(bench: Bench) -> None:
+    bench.setting = replace(bench.setting, pool="second", rados_namespace="ns")
+    bench.user = "ns"
+    volume_id = bench.new_volume()
+    bench.restart()
+    bench.stage(volume_id, BLOCK)
+    assert KrbdDevices().mapped()[0].spec == f"second/ns/{volume_id}"
+    bench.unstage(volume_id)
+
+
+def test_an_unstage_that_cannot_end_names_who_has_the_device(bench: Bench) -> None:
+    """A program that has it open, and a mount in another mount namespace; then it ends."""
+    volume_id = bench.new_volume()
+    bench.stage(volume_id, BLOCK)
+    device = bench.device_of(volume_id)
+    with device.open("rb"):
+        said = bench.message(bench.node.NodeUnstageVolume, bench.unstage_request(volume_id))
+        assert "python" in said
+        assert "process" in said
+    bench.unstage(volume_id)
+    bench.stage(volume_id, KINDS["ext4"])
+    script = f"echo there; exec sleep 600 < {bench.staging(volume_id)}"
+    command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout
+        assert holder.stdout.readline() == b"there\n"
+        said = bench.message(bench.node.NodeUnstageVolume, bench.unstage_request(volume_id))
+        assert f"mount {bench.staging(volume_id) / volume_id}" in said
+        holder.kill()
+    bench.unstage(volume_id)
+
+
+def test_a_volume_that_was_cut_off_is_staged_anew_beside_another_of_the_same_client(bench: Bench) -> None:
+    """The kernel's client, which the cluster refuses, is not taken again while the other volume keeps it alive."""
+    volume_id, other = bench.new_volume(), bench.new_volume()
+    bench.stage(volume_id, BLOCK)
+    bench.stage(other, BLOCK)
+    device = bench.device_of(volume_id)
+    bench.kill_device(volume_id)
+    with pytest.raises(OSError, match=r"Input/output|shutdown"), device.open("rb") as dead:
+        dead.read(4096)
+    bench.stage(volume_id, BLOCK)
+    with bench.device_of(volume_id).open("rb") as alive:
+        assert alive.read(4096) == bytes(4096)
+
+
+def test_a_hung_cluster_is_told_in_bounds_and_forgotten_afterwards(bench: Bench) -> None:
+    """No packet reaches the cluster: stats, unpublish and unstage answer, and succeed when it is back."""
+    volume_id = bench.new_volume()
+    bench.stage(volume_id)
+    target = bench.publish(volume_id)
+    (target / "file").write_bytes(b"x" * MIB)
+    route = ["127.0.0.0/8", "via", "10.0.2.2", "src", "10.0.2.15"]
+    subprocess.run(["ip", "route", "replace", "blackhole", "127.0.0.0/8"], check=True)
+    try:
+        stats = pb.NodeGetVolumeStatsRequest(volume_id=volume_id, volume_path=str(target))
+        assert bench.timed_code(bench.node.NodeGetVolumeStats, stats, 30) in (Code.OK, Code.UNAVAILABLE)
+        unpublish = bench.unpublish_request(volume_id)
+        assert bench.timed_code(bench.node.NodeUnpublishVolume, unpublish, 90) in (Code.OK, Code.UNAVAILABLE)
+        unstage = bench.unstage_request(volume_id)
+        assert bench.timed_code(bench.node.NodeUnstageVolume, unstage, 90) in (Code.UNAVAILABLE, Code.ABORTED)
+    finally:
+        subprocess.run(["ip", "route", "del", "blackhole", "127.0.0.0/8"], check=True)
+        subprocess.run(["ip", "route", "replace", *route], check=True)
+    bench.until_ok(bench.node.NodeUnpublishVolume, bench.unpublish_request(volume_id))
+    bench.until_ok(bench.node.NodeUnstageVolume, bench.unstage_request(volume_id))
+    assert bench.leftovers() == []
