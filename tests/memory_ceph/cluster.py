@@ -1,9 +1,10 @@
 """The cluster, connections to it, and the pools opened on them."""
 
 import itertools
+import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from threading import RLock
 
 from csi_driver.ceph.api import (
@@ -25,7 +26,7 @@ from tests.memory_ceph import state
 from tests.memory_ceph.ancestry import MemoryAncestry
 from tests.memory_ceph.groups import MemoryGroups
 from tests.memory_ceph.objects import MemoryObjects
-from tests.memory_ceph.seam import Client
+from tests.memory_ceph.seam import Client, Link, seam
 from tests.memory_ceph.snaps import MemoryImages
 
 FREE_BYTES = 1 << 40
@@ -47,7 +48,7 @@ class MemoryCeph:
         self.pools = dict(pools or {2: "rbd", 3: "second", 4: "data"})
         self.clones_format_2 = clones_format_2
         self.now = now
-        self.guard = RLock()
+        self.guard: AbstractContextManager[object] = RLock()
         self.images = state.Images()
         self.blocklist: set[str] = set()
         self.cut_off_until: dict[str, float] = {}
@@ -55,6 +56,16 @@ class MemoryCeph:
         self.usage: dict[str, PoolUsage] = {}
         self._places: dict[tuple[int, str], state.Place] = {}
         self._numbers = itertools.count(1)
+
+    def save(self) -> bytes:
+        """All that stands in the cluster, for `restore`."""
+        number = self.number()
+        return pickle.dumps((self.images, self._places, self.blocklist, self.cut_off_until, number))
+
+    def restore(self, saved: bytes) -> None:
+        """Before anybody has connected."""
+        self.images, self._places, self.blocklist, self.cut_off_until, number = pickle.loads(saved)
+        self._numbers = itertools.count(number)
 
     def number(self) -> int:
         """For ids and addresses: each once."""
@@ -81,6 +92,10 @@ class Connection:
         self.guard = ceph.guard
         self._client = client
         self._credentials = credentials
+
+    @property
+    def link(self) -> Link:
+        return self
 
     def begin(self, call: str) -> None:
         self._client.reach(f"{call}:before", self)
@@ -135,11 +150,10 @@ class Connection:
         self.begin("cluster.usage")
         return {name: self.ceph.usage.get(name, PoolUsage(free_bytes=FREE_BYTES)) for name in self.ceph.pools.values()}
 
+    @seam("cluster.blocklist")
     def blocklist(self, address: str, *, seconds: int = DAY_S) -> None:
-        self.begin("cluster.blocklist")
         self.ceph.blocklist.add(address)
         self.ceph.cut_off_until[address] = self.ceph.now() + seconds
-        self.reach("cluster.blocklist:after")
 
     def clones_format_2(self) -> bool:
         return self.ceph.clones_format_2

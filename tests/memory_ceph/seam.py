@@ -1,8 +1,8 @@
 """Where clients call the in-memory Ceph: the points at which one may be made to die, and the blocklist."""
 
 from collections.abc import Callable
-from functools import wraps
-from threading import RLock
+from contextlib import AbstractContextManager
+from functools import partial, wraps
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 P = ParamSpec("P")
@@ -11,6 +11,18 @@ R = TypeVar("R")
 
 class Crash(BaseException):
     """The process ends here: nothing of the driver catches it."""
+
+
+class Later(Exception):
+    """The client has no answer, and the call is made all the same: by whoever catches this and takes `make`.
+
+    Raised before a call, by the client's test; `outcome` is what the client sees.
+    """
+
+    def __init__(self, outcome: BaseException) -> None:
+        self.outcome = outcome
+        self.make: Callable[[], object] = lambda: None
+        super().__init__(outcome)
 
 
 class Link(Protocol):
@@ -26,7 +38,7 @@ class Link(Protocol):
         """The next call gets another connection."""
 
     @property
-    def guard(self) -> RLock:
+    def guard(self) -> AbstractContextManager[object]:
         """Held by one call at a time."""
 
 
@@ -70,7 +82,11 @@ def seam(call: str) -> Callable[[Callable[Concatenate[S, P], R]], Callable[Conca
         @wraps(method)
         def through(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
             link = self.link
-            link.begin(call)
+            try:
+                link.begin(call)
+            except Later as later:
+                later.make = partial(method, self, *args, **kwargs)
+                raise later.outcome from None
             with link.guard:
                 result = method(self, *args, **kwargs)
             link.reach(after)

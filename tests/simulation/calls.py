@@ -1,10 +1,12 @@
 """The calls of a history, and what their answers promise from then on."""
 
-from csi_driver.errors import InUse, NoSpace, NotFound, OutOfRange, Unfinished
+from collections.abc import Callable
+
+from csi_driver.errors import DriverError, InUse, NoSpace, NotFound, OutOfRange, Unfinished
 from csi_driver.model import CapacityRange
 from tests.simulation import steps as do
 from tests.simulation.invariants import Broken, Invariants, check
-from tests.simulation.model import KnownSnapshot, KnownVolume, Life, Model, fits
+from tests.simulation.model import Known, KnownSnapshot, KnownVolume, Life, Model, fits
 from tests.simulation.process import Process
 from tests.simulation.world import World
 
@@ -18,6 +20,15 @@ class Calls:
         self._world = world
         self._model = model
         self._invariants = invariants
+        self.full: tuple[type[NoSpace], ...] = ()
+        """What may be answered since a pool was said to be full, so that nothing of the call stays or it is repeated."""
+
+        self.is_asked_for_elsewhere: Callable[[Known], bool] = lambda _known: False
+        """Whether another call for it is under way: then a refusal is not the end, and it is asked for again."""
+
+    @property
+    def _unanswered(self) -> tuple[type[DriverError], ...]:
+        return (Unfinished, *self.full)
 
     def create(self, known: KnownVolume, on: Process) -> None:
         source_lived = bool(self._model.live(known.source_handle))
@@ -44,6 +55,7 @@ class Calls:
             f"{known.spec.name} was answered with {volume.size_bytes} bytes and has {len(content)} blocks",
         )
         known.content, known.sizes_bytes, known.life = content, {volume.size_bytes}, Life.LIVE
+        self._model.volumes[known.spec.name] = known  # another call for it may have been refused meanwhile
 
     def _refused(self, known: KnownVolume, refusal: Exception, source_lived: bool) -> None:
         """A final answer, and what alone may be its reason."""
@@ -55,10 +67,14 @@ class Calls:
         elif isinstance(refusal, OutOfRange):
             is_right = isinstance(source, KnownVolume) and max(source.sizes_bytes) > spec.size_bytes > 0
         else:
-            is_right = spec.flatten.mode == "never"
+            is_right = spec.flatten.mode == "never" or bool(self.full)
         if not is_right or known.life is not Life.PENDING:
             raise Broken(f"{spec.name} was refused") from refusal
-        self._model.forget(known)
+        self._end(known)
+
+    def _end(self, known: Known) -> None:
+        if not self.is_asked_for_elsewhere(known):
+            self._model.forget(known)
 
     def snapshot(self, known: KnownSnapshot, on: Process) -> None:
         source_lived = bool(self._model.live(known.source_handle))
@@ -69,7 +85,10 @@ class Calls:
         except NotFound as refusal:
             if source_lived and self._model.live(known.source_handle):
                 raise Broken(f"{known.spec.name} was refused") from refusal
-            self._model.forget(known)
+            self._end(known)
+            return
+        except self.full:
+            self._end(known)
             return
         if known.life is Life.LIVE:
             check(snapshot.handle == known.handle, f"{known.spec.name} was {known.handle} and is {snapshot.handle}")
@@ -81,6 +100,7 @@ class Calls:
             f"{known.spec.name} reads {content}, its source {known.acceptable}",
         )
         known.content, known.life = content or (), Life.LIVE
+        self._model.snapshots[known.spec.name] = known
 
     def write(self, volume: KnownVolume, action: do.Write) -> None:
         before = self._invariants.content_of(volume)
@@ -103,7 +123,7 @@ class Calls:
         volume.sizes_bytes.add(size_bytes)
         try:
             present = on.expansion.expand(volume.handle, CapacityRange(size_bytes), size_bytes, None)
-        except Unfinished:
+        except self._unanswered:
             return
         check(
             present >= size_bytes,
@@ -118,7 +138,7 @@ class Calls:
             volume.life = Life.DELETING
         try:
             on.deletion.delete(volume.handle, None)
-        except Unfinished:
+        except self._unanswered:
             return
         except InUse as refusal:
             if not was_attached:
@@ -131,6 +151,6 @@ class Calls:
         snapshot.life = Life.DELETING
         try:
             on.snapshot_deletion.delete(snapshot.handle, None)
-        except Unfinished:
+        except self._unanswered:
             return
         self._model.forget(snapshot)

@@ -32,23 +32,23 @@ class Node:
 class History:
     """Two processes over one world."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, model: Model | None = None) -> None:
         self.world = world
-        self.model = Model()
+        self.model = model or Model()
         self.invariants = Invariants(world, self.model)
         self.calls = Calls(world, self.model, self.invariants)
         self.taken = 0
         """Steps that found something to do."""
-        self._nodes = [self._start(number) for number in range(2)]
+        self.nodes = [self.start(number) for number in range(2)]
 
-    def _start(self, number: int) -> Node:
+    def start(self, number: int) -> Node:
         machine = self.world.machine()
         return Node(machine, Process(machine.clusters, f"node-{number}", self.world.key))
 
     def live(self, history: Sequence[do.Step]) -> None:
         """Raises Broken, or what an operation raises that it must not."""
         for step in history:
-            call = self._call(step.action, step.by)
+            call = self.call(step.action, step.by)
             if call is None:
                 continue
             self.taken += 1
@@ -61,14 +61,14 @@ class History:
             if step.fault is None:
                 call()
             else:
-                with self._nodes[step.by].machine.interrupted(self._at_point(step)):
+                with self.nodes[step.by].machine.interrupted(self._at_point(step)):
                     call()
         except Died:
-            self._restart(step.by)
+            self.restart(step.by)
 
-    def _restart(self, number: int) -> None:
-        self._nodes[number].machine.die()
-        self._nodes[number] = self._start(number)
+    def restart(self, number: int) -> None:
+        self.nodes[number].machine.die()
+        self.nodes[number] = self.start(number)
 
     def _at_point(self, step: do.Step) -> AtPoint:
         points: list[str] = []
@@ -81,7 +81,7 @@ class History:
             if len(points) != fault.point and not is_there:
                 return
             if isinstance(fault, do.Crash):
-                self._nodes[step.by].machine.die()
+                self.nodes[step.by].machine.die()
                 raise Died(point)
             if isinstance(fault, do.Timeout):
                 link.replace()
@@ -94,15 +94,15 @@ class History:
         return at_point
 
     def _meanwhile(self, outer: do.Action, action: do.Action, by: int) -> None:
-        subject = self._subject(action)
-        if subject is not None and subject is self._subject(outer) and type(action) is not type(outer):
+        subject = self.subject(action)
+        if subject is not None and subject is self.subject(outer) and type(action) is not type(outer):
             return  # nobody asks for two things of one volume at once
-        if call := self._call(action, by):
+        if call := self.call(action, by):
             call()
 
     # ── what a step means now ──
 
-    def _subject(self, action: do.Action) -> Known | None:
+    def subject(self, action: do.Action) -> Known | None:
         if isinstance(action, do.Create):
             return self.model.volumes.get(f"volume-{action.name}")
         if isinstance(action, do.Snapshot):
@@ -115,18 +115,18 @@ class History:
             return _pick(self.model.volumes, action.volume, Life.LIVE)
         return None
 
-    def _call(self, action: do.Action, by: int) -> Callable[[], None] | None:
+    def call(self, action: do.Action, by: int) -> Callable[[], None] | None:
         """None: there is nothing to do it with."""
         if isinstance(action, do.Create):
             return self._create_call(action, by)
         if isinstance(action, do.Snapshot):
             return self._snapshot_call(action, by)
-        process = self._nodes[by].process
+        process = self.nodes[by].process
         if isinstance(action, do.Sweep | do.Flatten):
             return process.sweep if isinstance(action, do.Sweep) else process.flatten
         if isinstance(action, do.Wait | do.Restart):
-            return partial(self.world.wait, WAIT_S) if isinstance(action, do.Wait) else partial(self._restart, by)
-        return self._call_on(action, self._subject(action), process)
+            return partial(self.world.wait, WAIT_S) if isinstance(action, do.Wait) else partial(self.restart, by)
+        return self._call_on(action, self.subject(action), process)
 
     def _call_on(
         self, action: do.Write | do.Expand | do.Delete | do.DeleteSnapshot | do.Attach, found: Known | None, on: Process
@@ -152,7 +152,7 @@ class History:
             known.acceptable.append(source.content if source else ())
         elif known.life is Life.DELETING:
             return None
-        return partial(self.calls.create, known, self._nodes[by].process)
+        return partial(self.calls.create, known, self.nodes[by].process)
 
     def _source(self, action: do.Create) -> Known | None:
         living = [one for one in self.model.everything if one.life is Life.LIVE]
@@ -169,7 +169,7 @@ class History:
             known.acceptable.append(source.content)
         elif known.life is Life.DELETING:
             return None
-        return partial(self.calls.snapshot, known, self._nodes[by].process)
+        return partial(self.calls.snapshot, known, self.nodes[by].process)
 
 
 def _pick(among: Mapping[str, K], index: int, *lives: Life) -> K | None:

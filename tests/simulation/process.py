@@ -33,6 +33,7 @@ class Process:
     def __init__(self, clusters: Clusters, identity: str, key: PoolKey) -> None:
         locks = KeyedLocks()
         sites = Sites(clusters, Makers(identity, INSTANCE), INSTANCE)
+        self._sites = sites
         self._key = key
         self._purger = Purger(sites, locks)
         self._flattener = _Flattener(sites, _later)
@@ -43,6 +44,11 @@ class Process:
         self.group_creation = GroupCreation(sites, locks, _later)
         self.group_deletion = GroupDeletion(sites, locks, _later)
         self.snapshot_deletion = SnapshotDeletion(sites, locks, _later)
+
+    def enter(self) -> None:
+        """The pool, as the first call does that makes something there."""
+        with self._sites.open(self._key, as_maker=True):
+            return
 
     def sweep(self) -> None:
         """Once through what deletes have left."""

@@ -2,7 +2,7 @@
 
 import random
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -34,6 +34,7 @@ class Clock:
 
     def __init__(self) -> None:
         self._now = 1_000_000.0
+        self.on_sleep: Callable[[], None] = lambda: None
 
     def time(self) -> float:
         return self._now
@@ -42,22 +43,23 @@ class Clock:
 
     def sleep(self, seconds: float) -> None:
         self._now += seconds
+        self.on_sleep()
 
 
 class Uuids:
     """In place of the module `uuid`."""
 
-    def __init__(self) -> None:
-        self._random = random.Random(0)
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
 
     def uuid4(self) -> uuid.UUID:
         return uuid.UUID(int=self._random.getrandbits(128), version=4)
 
 
 @contextmanager
-def virtual_world() -> Iterator[Clock]:
-    """The clock of the driver while this lasts."""
-    clock, uuids = Clock(), Uuids()
+def virtual_world(seed: int = 0) -> Iterator[Clock]:
+    """The clock of the driver while this lasts. seed: of the uuids."""
+    clock, uuids = Clock(), Uuids(seed)
     with pytest.MonkeyPatch.context() as patch:
         for module in _TIMED:
             patch.setattr(module, "time", clock)

@@ -64,20 +64,20 @@ class MemoryMachine:
     """`Machine` of one client of the in-memory cluster."""
 
     def __init__(self, ceph: MemoryCeph) -> None:
-        self._client = Client()
-        self.clusters: Clusters = MemoryClusters(ceph, self._client)
+        self.client = Client()
+        self.clusters: Clusters = MemoryClusters(ceph, self.client)
 
     @contextmanager
     def interrupted(self, at_point: AtPoint) -> Iterator[None]:
-        before = self._client.at_point
-        self._client.at_point = at_point
+        before = self.client.at_point
+        self.client.at_point = at_point
         try:
             yield
         finally:
-            self._client.at_point = before
+            self.client.at_point = before
 
     def die(self) -> None:
-        self._client.is_dead = True
+        self.client.is_dead = True
 
 
 class MemoryWorld:
@@ -85,10 +85,13 @@ class MemoryWorld:
 
     block_bytes = BLOCK
 
-    def __init__(self, clock: Clock, *, clones_format_2: bool = True) -> None:
+    def __init__(self, clock: Clock, *, clones_format_2: bool = True, saved: bytes = b"") -> None:
+        """`saved`: what stands in the cluster from the beginning, as `MemoryCeph.save` has it."""
         self.key = PoolKey("dev", None, 2)
         self._clock = clock
         self.ceph = MemoryCeph(clones_format_2=clones_format_2, now=clock.time)
+        if saved:
+            self.ceph.restore(saved)
         self.place = self.ceph.place(2)
         looking = MemoryClusters(self.ceph, Client())
         with looking.connect("dev", None) as cluster, cluster.pool(2) as pool:
