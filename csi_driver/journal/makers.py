@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import structlog
 
 from csi_driver.ceph.api import CompareFailed, Create, Pool, Write
-from csi_driver.errors import AccessDenied, Busy
+from csi_driver.errors import AccessDenied, Busy, ClusterUnavailable, NoSpace
 from csi_driver.journal import layout
 
 log = structlog.get_logger(__name__)
@@ -70,7 +70,10 @@ class Makers:
             with self._guard:
                 if record := self._entered.get(place):
                     return record, False
-            record = self._write_record(pool)
+            try:
+                record = self._write_record(pool)
+            except NoSpace as full:  # what the call is about was not even looked at, so that this is no last word on it
+                raise ClusterUnavailable(f"entering pool {pool.name!r}: {full}; repeat the call") from full
             with self._guard:
                 self._entered[place] = record
         return record, True

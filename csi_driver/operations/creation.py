@@ -48,6 +48,7 @@ from csi_driver.operations.flattener import Flattener
 from csi_driver.operations.limits import first_settings
 from csi_driver.operations.naming import VolumeName
 from csi_driver.operations.origin import Origin, open_origin, source_lock
+from csi_driver.operations.refusals import REFUSALS, told
 from csi_driver.operations.relief import relieve
 from csi_driver.operations.site import PoolKey, Site, Sites
 from csi_driver.operations.topology import bound_to, choose_pool, is_reachable
@@ -128,6 +129,8 @@ class VolumeCreation:
                     return volume
             except Lost as lost:
                 log.info("following another process", reason=str(lost))
+            except REFUSALS as refusal:
+                raise told(refusal, names.journal, spec.name) from refusal
         raise Busy(f"volume name {spec.name!r} is being worked on by other processes; repeat the call")
 
     def _round(self, names: Site, spec: VolumeSpec, reserved: Reserved | None, new_uuid: str) -> Volume | None:
@@ -218,7 +221,10 @@ class _Creation:
             self._site.fence(entry)
             undo(self._site, entry)
         elif reserved is not None:
-            self._name.drop(reserved.uuid)
+            # Under O, so that whoever claimed the name makes no O behind this that no name leads to.
+            entry = self._new_entry(reserved.uuid, None)
+            self._journal.begin(entry)
+            undo(self._site, entry)
 
     def _bring_about(
         self, entry: VolumeEntry | None, origin: Origin | None, reserved: str | None, new_uuid: str
@@ -229,9 +235,9 @@ class _Creation:
             return None
         return self._begin(reserved or new_uuid, origin)
 
-    def _begin(self, new_uuid: str, origin: Origin | None) -> Volume | None:
+    def _new_entry(self, new_uuid: str, origin: Origin | None) -> VolumeEntry:
         spec = self._spec
-        entry = VolumeEntry(
+        return VolumeEntry(
             uuid=new_uuid,
             state=State.MAKING,
             request_name=spec.name,
@@ -246,11 +252,10 @@ class _Creation:
             cloned_from=origin.cloned_from(new_uuid) if origin else None,
             journal_pool_id=self._name.journal_pool_id,
         )
-        try:
-            self._journal.begin(entry)
-        except Rejected:
-            self._name.drop(new_uuid)
-            raise
+
+    def _begin(self, new_uuid: str, origin: Origin | None) -> Volume | None:
+        entry = self._new_entry(new_uuid, origin)
+        self._journal.begin(entry)
         # Between claim and begin this process may have been paused for the whole life of a volume with this uuid.
         if not self._name.is_of(new_uuid):
             undo(self._site, entry)

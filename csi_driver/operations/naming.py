@@ -24,6 +24,3 @@ class VolumeName:
 
     def is_of(self, uuid: str) -> bool:
         return self._journal.find(self._name) == Reserved(uuid, self._image_pool_id)
-
-    def drop(self, uuid: str) -> None:
-        self._journal.drop_name(self._name, Reserved(uuid, self._image_pool_id))

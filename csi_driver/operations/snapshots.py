@@ -31,6 +31,7 @@ from csi_driver.journal.layout import State
 from csi_driver.locks import KeyedLocks
 from csi_driver.model import Credentials, Snapshot, SnapshotSpec
 from csi_driver.operations.origin import MOST_SNAPS
+from csi_driver.operations.refusals import REFUSALS, told
 from csi_driver.operations.relief import relieve
 from csi_driver.operations.site import PoolKey, Site, Sites, load_usable, parse_handle, unopened, volume_lock
 from csi_driver.operations.snapshot_deletion import finish_snapshot_delete
@@ -118,6 +119,8 @@ class _Creation:
                     return snapshot
             except Lost as lost:
                 log.info("following another process", reason=str(lost))
+            except REFUSALS as refusal:
+                raise told(refusal, self._journal, self._spec.name) from refusal
         raise Busy(f"snapshot name {self._spec.name!r} is being worked on by other processes; repeat the call")
 
     def _round(self, new_uuid: str) -> Snapshot | None:
@@ -147,9 +150,16 @@ class _Creation:
             self._refuse_unreachable(source)
         except (NotFound, NoSpace):
             if reserved:
-                self._journal.drop_name(self._spec.name, reserved)
+                self._drop_name(reserved)
             raise
         return source
+
+    def _drop_name(self, reserved: Reserved) -> None:
+        """Of what nobody began. Raises Busy when another process began it just now, which finds its name back then."""
+        self._journal.drop_name(self._spec.name, reserved)
+        if self._journal.load(reserved.uuid) is not None:
+            self._journal.claim(self._spec.name, reserved)
+            raise Busy(f"snapshot name {self._spec.name!r} is being made by another process; repeat the call")
 
     def _refuse_unreachable(self, source: VolumeEntry) -> None:
         if not is_reachable(source.topology, self._spec.reachable_from):
@@ -177,11 +187,7 @@ class _Creation:
             snap_name=self._spec.snap_prefix + new_uuid,
             topology=source.topology,
         )
-        try:
-            self._journal.begin(entry)
-        except Rejected:
-            self._journal.drop_name(self._spec.name, Reserved(new_uuid))
-            raise
+        self._journal.begin(entry)
         if self._journal.find(self._spec.name) != Reserved(new_uuid):
             self._undo(entry)
             return None

@@ -1,0 +1,14 @@
+"""A refusal by Ceph that comes after something was begun is not final: the sidecars would never come back to what is left."""
+
+from csi_driver.errors import AccessDenied, ClusterUnavailable, DriverError, NoSpace
+from csi_driver.journal.journal import E, Journal
+
+REFUSALS = (NoSpace, AccessDenied)
+"""What Ceph may say to any call. Other refusals are the driver's own, and come before anything is begun, or after the end."""
+
+
+def told(refusal: DriverError, journal: Journal[E], request_name: str) -> DriverError:
+    """What is to be answered: the refusal when nothing stands under the name, else an invitation to call again."""
+    if journal.find(request_name) is None:
+        return refusal
+    return ClusterUnavailable(f"{refusal}; what stands under the name {request_name!r} is left to the repeated call")
