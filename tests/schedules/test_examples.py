@@ -1,0 +1,48 @@
+"""Schedules that once broke a rule, in their shortest form."""
+
+import pytest
+
+from tests.schedules.faults import Fault, Kind
+from tests.schedules.schedule import Operation, Schedule, Switch
+from tests.schedules.trial import run
+from tests.schedules.turns import Turns
+from tests.simulation.steps import Create, Delete, Snapshot
+
+EXAMPLES = {
+    "a pool is full while what another create began is cleared away": Schedule(
+        scene="a half made volume",
+        operations=(Operation(Create(0), replica=0),),
+        switches=(),
+        fault=Fault("images.remove:before", nth=1, kind=Kind.ENOSPC),
+    ),
+    "a pool is full when a volume that another create began is taken over": Schedule(
+        scene="a half made volume",
+        operations=(Operation(Create(0), replica=0),),
+        switches=(),
+        fault=Fault("objects.apply:before", nth=1, kind=Kind.ENOSPC),
+    ),
+    "a pool is full when a snapshot is cut and not yet complete": Schedule(
+        scene="a half flattened copy",
+        operations=(Operation(Snapshot(5, volume=1), replica=1),),
+        switches=(),
+        fault=Fault("objects.apply:before", nth=3, kind=Kind.ENOSPC),
+    ),
+    "of two creates of one name one finds the source gone, and the other is cut short": Schedule(
+        scene="a half deleted snapshot",
+        operations=(
+            Operation(Create(5, source=0), replica=1),
+            Operation(Delete(0), replica=2),
+            Operation(Create(5, source=0), replica=0),
+        ),
+        switches=(Switch(1, to=1), Switch(1, to=1), Switch(7, to=1), Switch(4, to=1), Switch(7, to=1)),
+        fault=Fault("images.write_metadata:after", nth=1, kind=Kind.EIO),
+        first=2,
+    ),
+}
+
+
+@pytest.mark.parametrize("schedule", EXAMPLES.values(), ids=EXAMPLES)
+def test_a_schedule_that_broke_a_rule_breaks_none(schedule: Schedule) -> None:
+    outcome = run(schedule, Turns(), clones_format_2=True)
+    assert outcome.failure is None
+    assert outcome.struck == (schedule.fault.point, schedule.fault.kind)
