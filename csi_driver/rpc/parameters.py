@@ -111,8 +111,10 @@ def parse_snapshot_class(name: str, source_handle: str, given: Mapping[str, str]
     return SnapshotSpec(name, source_handle, prefix, given.get("clusterID", ""))
 
 
-GROUP_KEYS = ("clusterID", "pool", "volumeGroupNamePrefix", "snapshotNamePrefix")
-"""Of a VolumeGroupSnapshotClass. `snapshotNamePrefix` is accepted for compatibility: RBD names a group's snaps itself."""
+GROUP_KEYS = ("clusterID", "pool", "volumeGroupNamePrefix", "snapshotNamePrefix", "deletionPolicy")
+"""Of a VolumeGroupSnapshotClass. `snapshotNamePrefix` is accepted for compatibility: RBD names a group's snaps itself; and
+`deletionPolicy`, a field of the class, since Kubernetes' own tests repeat it among the parameters.
+"""
 
 
 def parse_group_class(name: str, source_handles: tuple[str, ...], given: Mapping[str, str]) -> GroupSnapshotSpec:

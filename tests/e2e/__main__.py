@@ -15,6 +15,7 @@ from tests.deploy.helm import helm, is_built
 from tests.e2e import programs, scenario, storage_suite
 from tests.e2e.bed import IMAGE, PROJECT, made_bed
 from tests.e2e.machine import MachineTaken
+from tests.e2e.steps import Step
 
 SUITES = ("all", "smoke", "storage")
 _SMOKE_WAIT_S = 240
@@ -61,7 +62,7 @@ def _lacking() -> list[str]:
     return [one.name for one in programs.missing(programs.PROGRAMS)] + ([] if is_built() else ["helm"])
 
 
-def _steps(suite: str, tell: Callable[[str], None]) -> Iterator[tuple[str, scenario.Step]]:
+def _steps(suite: str, tell: Callable[[str], None]) -> Iterator[tuple[str, Step]]:
     if suite == "storage":
         return storage_suite.steps(tell)
     return scenario.smoke() if suite == "smoke" else scenario.steps()

@@ -6,26 +6,35 @@ from typing import Any
 from tests.e2e.bed import NAMESPACE, Bed
 from tests.e2e.node import BUSYBOX, DRIVER
 
-_SECRETS = {"provisioner": "provisioner", "controller-publish": "provisioner", "controller-expand": "provisioner"} | {
-    "controller-modify": "provisioner",
-    "node-stage": "node",
+SECRETS = {
+    use: {"name": f"ceph-{user}", "namespace": NAMESPACE}
+    for use, user in {
+        "provisioner": "provisioner",
+        "controller-publish": "provisioner",
+        "controller-expand": "provisioner",
+        "controller-modify": "provisioner",
+        "node-stage": "node",
+    }.items()
 }
+"""Of a class, by what they are for."""
+
+
+def new_class(bed: Bed, name: str, parameters: Mapping[str, str], **more: Any) -> None:
+    given = {"clusterID": "dev", "pool": "rbd", "csi.storage.k8s.io/fstype": "xfs", **parameters}
+    for use, secret in SECRETS.items():
+        given |= {f"csi.storage.k8s.io/{use}-secret-{key}": value for key, value in secret.items()}
+    kind = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": name}}
+    bed.kubectl.apply({**kind, "provisioner": DRIVER, "parameters": given, "allowVolumeExpansion": True, **more})
 
 
 def make_classes(bed: Bed) -> None:
-    secrets = {}
-    for use, user in _SECRETS.items():
-        secrets[f"csi.storage.k8s.io/{use}-secret-name"] = f"ceph-{user}"
-        secrets[f"csi.storage.k8s.io/{use}-secret-namespace"] = NAMESPACE
-    storage_class = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "rbd"}}
-    parameters = {"clusterID": "dev", "pool": "rbd", "csi.storage.k8s.io/fstype": "xfs", **secrets}
+    new_class(bed, "rbd", {})
     snapshotter = {"clusterID": "dev"}
     group_snapshotter = {"clusterID": "dev", "pool": "rbd"}
     for key, value in (("name", "ceph-provisioner"), ("namespace", NAMESPACE)):
         snapshotter[f"csi.storage.k8s.io/snapshotter-secret-{key}"] = value
         group_snapshotter[f"csi.storage.k8s.io/group-snapshotter-secret-{key}"] = value
     bed.kubectl.apply(
-        {**storage_class, "provisioner": DRIVER, "parameters": parameters, "allowVolumeExpansion": True},
         {
             "apiVersion": "snapshot.storage.k8s.io/v1",
             "kind": "VolumeSnapshotClass",
@@ -52,15 +61,27 @@ def make_classes(bed: Bed) -> None:
     )
 
 
-def claim(bed: Bed, name: str, *, mode: str = "ReadWriteOnce", size: str = "1Gi", **more: Any) -> None:
+def claim(
+    bed: Bed,
+    name: str,
+    *,
+    mode: str = "ReadWriteOnce",
+    size: str = "1Gi",
+    labels: Mapping[str, str] | None = None,
+    bound: bool = True,
+    **more: Any,
+) -> None:
+    """bound: returns when it is."""
     spec = {
         "storageClassName": "rbd",
         "accessModes": [mode],
         "resources": {"requests": {"storage": size}},
         **more,
     }
-    bed.kubectl.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": spec})
-    bed.kubectl.await_condition(f"pvc/{name}", "jsonpath={.status.phase}=Bound")
+    metadata = {"name": name, "labels": dict(labels or {})}
+    bed.kubectl.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec})
+    if bound:
+        bed.kubectl.await_condition(f"pvc/{name}", "jsonpath={.status.phase}=Bound")
 
 
 def pod(bed: Bed, name: str, volume: Mapping[str, Any], command: str, *, is_block: bool = False) -> None:

@@ -1,14 +1,14 @@
 """What a user does: claims, pods, growth, snapshots, copies; everything deleted in the end, and nothing left anywhere."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from csi_driver.dev.inventory import Place, leftovers
+from tests.e2e import elsewhere, groups
 from tests.e2e.bed import NAMESPACE, Bed, await_driver
 from tests.e2e.node import DRIVER, KUBELET
 from tests.e2e.objects import claim, in_pod, make_classes, of_claim, pod, snapshot_source, started
-
-Step = Callable[[Bed], None]
+from tests.e2e.steps import Step
 
 
 def smoke() -> Iterator[tuple[str, Step]]:
@@ -32,6 +32,8 @@ def steps() -> Iterator[tuple[str, Step]]:
     yield "a second pod is kept off a ReadWriteOncePod claim", _once_pod
     yield "an ephemeral volume lives and dies with its pod", _ephemeral
     yield "the limits of a volume are changed by its attributes class", _attributes
+    yield "a group snapshot of two volumes is restored", groups.snapshot_and_restore
+    yield from elsewhere.steps()
     yield "the driver's pods are replaced while a pod writes", _replace_driver
     yield "everything is deleted, and nothing is left", _delete_all
 
