@@ -22,7 +22,7 @@ from csi_driver.journal.nodes import NodeRecord
 from csi_driver.locks import KeyedLocks
 from csi_driver.model import Credentials
 from csi_driver.operations.audit.auditor import Auditor
-from csi_driver.operations.capacity import Capacity
+from csi_driver.operations.capacity import DEFAULT_OBJECT_BYTES, Capacity, room
 from csi_driver.operations.changed_blocks import ChangedBlocks
 from csi_driver.operations.creation import Behind, VolumeCreation
 from csi_driver.operations.deletion import VolumeDeletion
@@ -39,6 +39,7 @@ from csi_driver.operations.lookup import VolumeLookup
 from csi_driver.operations.modification import VolumeModification
 from csi_driver.operations.node import NodeOperations
 from csi_driver.operations.nodes import NodeRegistration, Nodes, OwnPools, RegisteredNodes
+from csi_driver.operations.pool_usage import PoolUsages
 from csi_driver.operations.publication import VolumePublication
 from csi_driver.operations.purge import Purger
 from csi_driver.operations.readiness import Readiness
@@ -89,6 +90,7 @@ class Driver:
         record = NodeRecord(config.node_id, config.max_volumes_per_node, config.node_topology)
         self._registration = NodeRegistration(self._sites, clusters_file.own_ids, record)
         self._readiness = Readiness(lambda: tuple(clusters_file.entries()), self._clusters.check)
+        self._pool_usages = PoolUsages(health_clusters, clusters_file.own_ids)
         self._server = Server(config.socket_path, config.timeout_s, self._services())
 
     def _look_at(self, key: PoolKey) -> None:
@@ -127,9 +129,11 @@ class Driver:
                         | dict.fromkeys(self._readiness.troubles(), False)
                     ),
                     is_ready=self._readiness.is_ready,
+                    pools=self._pool_room,
                 )
             )
             tracing.observers.append(metrics)
+            self._pool_usages.start()
             host, port = config.metrics_address
             try:
                 port = metrics.serve(host, port)
@@ -137,10 +141,15 @@ class Driver:
                 raise ConfigError(f"--metrics-address {host}:{port}: {error.strerror}") from error
             log.info("serving metrics", host=host, port=port)
 
+    def _pool_room(self) -> dict[tuple[str, str], tuple[int, int]]:
+        known = self._pool_usages.known().items()
+        return {place: (room(usage, DEFAULT_OBJECT_BYTES), usage.stored_bytes) for place, usage in known}
+
     def stop(self, grace_s: float) -> bool:
         """Whether all calls ended within the grace time."""
         self._watchdog.stop()
         self._readiness.stop()
+        self._pool_usages.stop()
         self._registration.stop()
         self._purger.stop()
         self._flattener.stop()

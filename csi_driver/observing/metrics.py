@@ -34,6 +34,7 @@ class State:
 
     running: calls under way by gate · held: how long each held lock has been held, in seconds · backlog: what waits for
     purge and flatten, by task, cluster and pool · unreachable: clusters that cannot be reached · is_ready: as Probe
+    · pools: free and stored bytes by cluster and pool
     """
 
     running: Callable[[], dict[str, int]]
@@ -41,6 +42,7 @@ class State:
     backlog: Callable[[], dict[tuple[str, str, str], int]]
     clusters: Callable[[], dict[str, bool]]
     is_ready: Callable[[], bool]
+    pools: Callable[[], dict[tuple[str, str], tuple[int, int]]]
 
 
 class Metrics:
@@ -135,3 +137,15 @@ class _StateCollector:
         for cluster_id, is_up in self._state.clusters().items():
             clusters.add_metric([cluster_id], is_up)
         yield clusters
+        free, stored = (
+            GaugeMetricFamily(f"rbd_csi_pool_{what}_bytes", told, labels=["cluster", "pool"])
+            for what, told in (
+                ("free", "What can still be stored in a pool, redundancy and quota taken off."),
+                ("stored", "What is stored in a pool."),
+            )
+        )
+        for pool, (free_bytes, stored_bytes) in self._state.pools().items():
+            free.add_metric(list(pool), free_bytes)
+            stored.add_metric(list(pool), stored_bytes)
+        yield free
+        yield stored

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -53,6 +54,17 @@ def test_calls_and_what_they_ask_of_ceph_are_counted(driver: DriverProcess, ceph
     assert re.search(r'rbd_csi_ceph_call_seconds_count{operation="images.create",result="ok"} 1.0', text)
     assert 'rbd_csi_cluster_up{cluster="dev"} 1.0' in text
     assert re.search(r"^rbd_csi_locks_held [01]\.0$", text, flags=re.MULTILINE)  # its purge may go on behind the answer
+
+
+def test_the_room_of_each_pool_is_told(driver: DriverProcess) -> None:
+    """Of RBD's pools; asked for in the background."""
+    deadline = time.monotonic() + 60
+    while 'rbd_csi_pool_free_bytes{cluster="dev",pool="rbd"}' not in (text := get(driver, "/metrics")[1]):
+        assert time.monotonic() < deadline, text
+        time.sleep(0.2)
+    (free,) = re.findall(r'^rbd_csi_pool_free_bytes\{cluster="dev",pool="rbd"\} (\S+)', text, flags=re.MULTILINE)
+    assert float(free) > 1 << 30
+    assert 'rbd_csi_pool_stored_bytes{cluster="dev",pool="rbd"}' in text
 
 
 def test_health_and_readiness_are_told_over_http(driver: DriverProcess) -> None:
