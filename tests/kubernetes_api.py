@@ -37,6 +37,7 @@ class ApiServer:
     def __init__(self, *, with_tls: bool = False) -> None:
         self.status = 200
         self._objects: dict[str, Any] = {}
+        self.events: list[dict[str, Any]] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.port = self._server.server_port
         self.account = Path(tempfile.mkdtemp(prefix="kubernetes-api-"))
@@ -67,6 +68,11 @@ class ApiServer:
         self._objects[f"{_EVERY_CSI_NODE}/{name}"] = csi_node
         self._objects[f"/api/v1/nodes/{name}"] = {"metadata": {"name": name, "labels": dict(labels)}, "spec": spec}
 
+    def add_volume(self, name: str, claim: str) -> None:
+        """A persistent volume with its claim in the namespace `shop`."""
+        spec = {"claimRef": {"name": claim, "namespace": "shop", "uid": "1-2-3"}}
+        self._objects[f"/api/v1/persistentvolumes/{name}"] = {"metadata": {"name": name}, "spec": spec}
+
     def _answer(self, path: str) -> tuple[int, Any]:
         if self.status != 200:
             return self.status, {}
@@ -79,7 +85,15 @@ class ApiServer:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                code, value = api._answer(self.path)
+                self._send(*api._answer(self.path))
+
+            def do_POST(self) -> None:
+                event = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                assert self.path == f"/api/v1/namespaces/{event['metadata']['namespace']}/events"
+                api.events.append(event)
+                self._send(201, event)
+
+            def _send(self, code: int, value: Any) -> None:
                 body = json.dumps(value).encode()
                 self.send_response(code)
                 self.send_header("Content-Type", "application/json")

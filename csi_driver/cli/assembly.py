@@ -48,6 +48,7 @@ from csi_driver.operations.snapshot_deletion import SnapshotDeletion
 from csi_driver.operations.snapshots import SnapshotCreation, Soon
 from csi_driver.operations.undeletion import VolumeUndeletion
 from csi_driver.operations.volume_health import VolumeHealth
+from csi_driver.orchestrator.kubernetes_events import KubernetesEvents
 from csi_driver.orchestrator.kubernetes_nodes import KubernetesNodes
 from csi_driver.pb import csi_pb2_grpc
 from csi_driver.rpc.controller import ControllerService, Operations
@@ -223,6 +224,8 @@ class Driver:
         publication = VolumePublication(
             self._sites, self._locks, self._nodes(pools), pools, fence_gone=self._config.fences_gone_nodes
         )
+        if os.environ.get("KUBERNETES_SERVICE_HOST"):
+            publication.warn = KubernetesEvents(self._config.driver_name).warn
         return OwnCredentials(listing, capacity, health, publication, self._clusters_file.own_ids)
 
     def _nodes(self, pools: OwnPools) -> Nodes:

@@ -1,5 +1,6 @@
 """A controller in a pod: nodes and limits by the Kubernetes API, and a node that is out of service is fenced."""
 
+import time
 from collections.abc import Iterator
 
 import grpc
@@ -77,8 +78,15 @@ def test_only_a_node_that_is_out_of_service_is_cut_off(
         assert client.address not in blocklist(ceph_dev)
 
         assert publishing.publish(volume_id, "worker-1") == {}
+        api.add_volume("of-a-gone-node", "basket")
         api.add("worker-1", [], [OUT_OF_SERVICE])
         assert publishing.unpublish(volume_id, "worker-1") is None
         assert client.address in blocklist(ceph_dev)
         assert publishing.nodes_of(volume_id) == []
+    deadline = time.monotonic() + 60  # it is told behind the answer
+    while not api.events and time.monotonic() < deadline:
+        time.sleep(0.1)
+    (event,) = api.events
+    assert (event["reason"], event["type"], event["involvedObject"]["name"]) == ("VolumeFenced", "Warning", "basket")
+    assert "worker-1" in event["message"]
     publishing.calls.delete_until_done(volume_id)
