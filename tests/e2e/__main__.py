@@ -65,7 +65,7 @@ def _lacking() -> list[str]:
 def _steps(suite: str, tell: Callable[[str], None]) -> Iterator[tuple[str, Step]]:
     if suite == "storage":
         return storage_suite.steps(tell)
-    return scenario.smoke() if suite == "smoke" else scenario.steps()
+    return scenario.smoke() if suite == "smoke" else scenario.all_steps(tell)
 
 
 def _make_image(tell: Callable[[str], None]) -> None:

@@ -145,7 +145,7 @@ def _prepare(bed: Bed, processes: Processes) -> None:
 def install(bed: Bed, *flags: str, chart: Path = CHART) -> None:
     """Or upgrade, with helm and its flags; returns when all pods are of this revision."""
     values = bed.directory / "values.json"
-    values.write_text(json.dumps(_values(bed.ceph)))
+    values.write_text(json.dumps(driver_values(bed)))
     run_helm(bed, "upgrade", "--install", RELEASE, str(chart), "--values", str(values), *flags)
     await_driver(bed)
 
@@ -160,14 +160,14 @@ def run_helm(bed: Bed, *arguments: str) -> None:
 def await_driver(bed: Bed) -> None:
     for part in (f"deployment/{RELEASE}-controller", f"daemonset/{RELEASE}-node"):
         bed.kubectl.run("rollout", "status", part, f"--namespace={NAMESPACE}", "--timeout=180s")
-    bed.kubectl.await_that("the kubelet knows the driver", lambda: _is_registered(bed.kubectl))
+    bed.kubectl.await_that("the kubelet knows the driver", lambda: is_registered(bed, DRIVER))
 
 
-def _values(ceph: DevCeph) -> Mapping[str, Any]:
+def driver_values(bed: Bed) -> dict[str, Any]:
     return {
         "driverName": DRIVER,
         "image": {"repository": "localhost/rbd-csi", "tag": "dev", "pullPolicy": "Never"},
-        "clusters": json.loads(ceph.config_json.read_text()),
+        "clusters": json.loads(bed.ceph.config_json.read_text()),
         "sidecars": {
             "snapshotter": {"groupSnapshots": True},
             "provisioner": {"extraArgs": ["--capacity-for-immediate-binding"]},  # a test of Kubernetes' own asks for it
@@ -179,9 +179,10 @@ def _values(ceph: DevCeph) -> Mapping[str, Any]:
     }
 
 
-def _is_registered(kubectl: Kubectl) -> bool:
-    nodes = kubectl.get("csinodes")["items"]
-    return any(driver["name"] == DRIVER for node in nodes for driver in node["spec"].get("drivers") or ())
+def is_registered(bed: Bed, name: str) -> bool:
+    """Whether the kubelet knows a driver."""
+    nodes = bed.kubectl.get("csinodes")["items"]
+    return any(driver["name"] == name for node in nodes for driver in node["spec"].get("drivers") or ())
 
 
 def _keep_logs(bed: Bed) -> None:

@@ -29,8 +29,7 @@ class ControlPlane:
     def start(self) -> None:
         self._make_certificates()
         self._start_etcd()
-        self._start_api_server()
-        self._processes.await_ready("kube-apiserver", self._is_ready, _READY_S)
+        self.start_api_server()
         for name, port, extra in (
             ("controller-manager", _MANAGER, ("--use-service-account-credentials", *self._signing())),
             ("scheduler", _SCHEDULER, ()),
@@ -91,6 +90,14 @@ class ControlPlane:
             f"--initial-advertise-peer-urls={peer}",
             f"--initial-cluster=bed={peer}",
         )
+
+    def end_api_server(self) -> None:
+        self._processes.end("kube-apiserver")
+
+    def start_api_server(self) -> None:
+        """Returns when it is ready."""
+        self._start_api_server()
+        self._processes.await_ready("kube-apiserver", self._is_ready, _READY_S)
 
     def _start_api_server(self) -> None:
         pki = self.certificates

@@ -44,8 +44,8 @@ class Kubectl:
     def delete(self, *subjects: str) -> None:
         self.run("delete", *subjects, "--wait", f"--timeout={WAIT_S:.0f}s")
 
-    def await_that(self, what: str, is_so: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + WAIT_S
+    def await_that(self, what: str, is_so: Callable[[], bool], seconds: float = WAIT_S) -> None:
+        deadline = time.monotonic() + seconds
         while not is_so():
-            assert time.monotonic() < deadline, f"{what}: not within {WAIT_S:.0f} s"
+            assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
             time.sleep(0.3)

@@ -24,7 +24,10 @@ PAUSE, BUSYBOX = "bed.local/pause:1", "bed.local/busybox:1"
 _OURS = KUBELET / ".rbd-csi-bed"
 DRIVER = "e2e.csi.internal"
 """A name of the bed's own: what it leaves on the machine is told from another driver's by it."""
-_RUN = Path("/run/rbd-csi") / DRIVER
+RUN = Path("/run/rbd-csi") / DRIVER
+THEIRS = "rbd.csi.ceph.com"
+"""The name of a deployment whose volumes are taken over."""
+_RUNS = (RUN, RUN.with_name(THEIRS))
 _READY_S = 120.0
 
 
@@ -69,6 +72,9 @@ class Node:
 
     def import_image(self, archive: Path) -> None:
         self._ctr("images", "import", "--all-platforms", str(archive))
+
+    def tag_image(self, reference: str, other: str) -> None:
+        self._ctr("images", "tag", "--force", reference, other)
 
     def end(self) -> None:
         """Pods first, by killing them; then what they left mounted, and their cgroups."""
@@ -150,23 +156,24 @@ def clear(taken: Taken) -> None:
     end_marked(taken)
     end_pods(taken)
     _unmount(f"{KUBELET}/", f"{taken.directory}/")
-    _end_attached()
+    for run in _RUNS:
+        _end_attached(run)
     remove_cgroups()
     if _OURS.exists():
         subprocess.run(["rm", "-rf", "--one-file-system", str(KUBELET)], check=True)
 
 
-def _end_attached() -> None:
+def _end_attached(run: Path) -> None:
     """Of a run that failed: the daemons of its volumes outlive their pods, as they must."""
     for command in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
-            if command.read_bytes().startswith(b"qemu-storage-daemon") and str(_RUN).encode() in command.read_bytes():
+            if command.read_bytes().startswith(b"qemu-storage-daemon") and str(run).encode() in command.read_bytes():
                 os.kill(int(command.parent.name), signal.SIGKILL)
-    _unmount(f"{_RUN}/")
+    _unmount(f"{run}/")
     for device in Path("/sys/block").glob("loop*/loop/backing_file"):
-        if device.read_text().startswith(f"{_RUN}/"):
+        if device.read_text().startswith(f"{run}/"):
             subprocess.run(["losetup", "--detach", f"/dev/{device.parent.parent.name}"], check=False)
-    shutil.rmtree(_RUN, ignore_errors=True)
+    shutil.rmtree(run, ignore_errors=True)
 
 
 def _unmount(*below: str) -> None:

@@ -61,6 +61,25 @@ def make_classes(bed: Bed) -> None:
     )
 
 
+def claim_object(
+    name: str,
+    *,
+    mode: str = "ReadWriteOnce",
+    size: str = "1Gi",
+    labels: Mapping[str, str] | None = None,
+    **more: Any,
+) -> dict[str, Any]:
+    spec = {"storageClassName": "rbd", "accessModes": [mode], "resources": {"requests": {"storage": size}}, **more}
+    metadata = {"name": name, "labels": dict(labels or {})}
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
+
+
+def snapshot_object(name: str, claim: str, labels: Mapping[str, str] | None = None) -> dict[str, Any]:
+    spec = {"volumeSnapshotClassName": "rbd", "source": {"persistentVolumeClaimName": claim}}
+    metadata = {"name": name, "labels": dict(labels or {})}
+    return {"apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshot", "metadata": metadata, "spec": spec}
+
+
 def claim(
     bed: Bed,
     name: str,
@@ -72,14 +91,7 @@ def claim(
     **more: Any,
 ) -> None:
     """bound: returns when it is."""
-    spec = {
-        "storageClassName": "rbd",
-        "accessModes": [mode],
-        "resources": {"requests": {"storage": size}},
-        **more,
-    }
-    metadata = {"name": name, "labels": dict(labels or {})}
-    bed.kubectl.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec})
+    bed.kubectl.apply(claim_object(name, mode=mode, size=size, labels=labels, **more))
     if bound:
         bed.kubectl.await_condition(f"pvc/{name}", "jsonpath={.status.phase}=Bound")
 

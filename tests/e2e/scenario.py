@@ -1,10 +1,10 @@
 """What a user does: claims, pods, growth, snapshots, copies; everything deleted in the end, and nothing left anywhere."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from csi_driver.dev.inventory import Place, leftovers
-from tests.e2e import elsewhere, groups
+from tests.e2e import elsewhere, groups, load, takeover, upgrade
 from tests.e2e.bed import NAMESPACE, Bed, await_driver
 from tests.e2e.node import DRIVER, KUBELET
 from tests.e2e.objects import claim, in_pod, make_classes, of_claim, pod, snapshot_source, started
@@ -15,6 +15,15 @@ def smoke() -> Iterator[tuple[str, Step]]:
     """What CI has time for."""
     chosen = ("classes", "a claim", "a pod writes", "the volume grows", "a snapshot", "a restored", "everything")
     return ((name, step) for name, step in steps() if name.startswith(chosen))
+
+
+def all_steps(tell: Callable[[str], None]) -> Iterator[tuple[str, Step]]:
+    yield from steps()
+    yield "a hundred claims at once", lambda bed: tell(load.hundred_claims(bed))
+    yield "what broke under load was finished", load.faults
+    yield "an upgrade and its roll-back under pods that write", lambda bed: upgrade.upgrade_and_roll_back(bed, tell)
+    yield "volumes of ceph-csi are taken over", takeover.take_over
+    yield "the audit finds nothing", load.audit_is_clean
 
 
 def steps() -> Iterator[tuple[str, Step]]:
