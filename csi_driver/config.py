@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -49,6 +50,7 @@ class ServeConfig:
     flatten_*: how the flatten queues are worked off ·
     fences_gone_nodes: when a volume is withdrawn from a node that is out of service ·
     metrics_address: host and port of the metrics; None: none are served · trace_file: None: nothing is traced
+    otlp_endpoint: empty: nothing is sent
     """
 
     socket_path: Path
@@ -69,6 +71,7 @@ class ServeConfig:
     fences_gone_nodes: bool = False
     metrics_address: tuple[str, int] | None = None
     trace_file: Path | None = None
+    otlp_endpoint: str = ""
 
     def __post_init__(self) -> None:
         _check_node_id(self.node_id)
@@ -142,6 +145,14 @@ def parse_topology(pairs: tuple[str, ...]) -> dict[str, str]:
     if len(prefixes) > 1:
         raise ConfigError(f"--node-topology: all keys need the same prefix, these have {', '.join(sorted(prefixes))}")
     return segments
+
+
+def parse_url(text: str) -> str:
+    """Of a collector: http or https, with a host. Raises ConfigError."""
+    parts = urlsplit(text)
+    if text and (parts.scheme not in ("http", "https") or not parts.hostname):
+        raise ConfigError(f"--otlp-endpoint is {text!r}; needed is http://HOST:PORT or https://HOST:PORT")
+    return text
 
 
 def parse_address(text: str) -> tuple[str, int] | None:

@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -91,6 +91,7 @@ class Driver:
         record = NodeRecord(config.node_id, config.max_volumes_per_node, config.node_topology)
         self._registration = NodeRegistration(self._sites, clusters_file.own_ids, record)
         self._readiness = Readiness(lambda: tuple(clusters_file.entries()), self._clusters.check)
+        self._at_end: list[Callable[[], None]] = []
         self._pool_usages = PoolUsages(health_clusters, clusters_file.own_ids)
         self._server = Server(config.socket_path, config.timeout_s, self._services())
 
@@ -117,6 +118,14 @@ class Driver:
                 tracing.observers.append(TraceFile(config.trace_file))
             except OSError as error:
                 raise ConfigError(f"--trace {config.trace_file}: {error.strerror}") from error
+        if config.otlp_endpoint:
+            from csi_driver.observing.otlp import OtlpTraces  # noqa: PLC0415 - likewise
+
+            told = {"service.name": config.driver_name, "service.instance.id": config.node_id}
+            traces = OtlpTraces(config.otlp_endpoint, {**told, "service.version": version("rbd-csi")})
+            tracing.observers.append(traces)
+            traces.start()
+            self._at_end.append(traces.stop)
         if config.metrics_address:
             from csi_driver.observing.metrics import Metrics, State  # noqa: PLC0415 - likewise
 
@@ -155,7 +164,10 @@ class Driver:
         self._purger.stop()
         self._flattener.stop()
         self._server.stop(grace_s)
-        return self._gates.drain(grace_s)
+        is_drained = self._gates.drain(grace_s)
+        for end in self._at_end:
+            end()
+        return is_drained
 
     def _services(self) -> list[Registration]:
         config = self._config

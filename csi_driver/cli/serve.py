@@ -23,6 +23,7 @@ from csi_driver.config import (
     parse_address,
     parse_topology,
     parse_topology_labels,
+    parse_url,
 )
 
 log = structlog.get_logger(__name__)
@@ -65,6 +66,7 @@ _GRACE_S = 20.0
     type=click.Path(path_type=Path),
     help="Write every call and step to this file, for trace viewers.",
 )
+@click.option("--otlp-endpoint", default=None, metavar="URL", help="Send traces to this OpenTelemetry collector.")
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
 )
@@ -112,6 +114,7 @@ def _configuration(flags: dict[str, Any]) -> ServeConfig:
         fences_gone_nodes=flags["fence_gone_nodes"],
         metrics_address=parse_address(flags["metrics_address"] or ""),
         trace_file=flags["trace"],
+        otlp_endpoint=parse_url(flags["otlp_endpoint"] or ""),
     )
 
 

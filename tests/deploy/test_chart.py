@@ -16,7 +16,7 @@ CLUSTERS = ("--set", "clusters[0].clusterID=prod,clusters[0].monitors={192.0.2.1
 EVERYTHING = (
     *CLUSTERS,
     "--set",
-    "controller.fenceGoneNodes=true,topology.enabled=true,topology.nodeLabels.zone=zone,storageCapacity=true,networkPolicy.enabled=true,sidecars.snapshotter.groupSnapshots=true",
+    "otlpEndpoint=http://collector:4318,controller.fenceGoneNodes=true,topology.enabled=true,topology.nodeLabels.zone=zone,storageCapacity=true,networkPolicy.enabled=true,sidecars.snapshotter.groupSnapshots=true",
 )
 
 
@@ -42,6 +42,7 @@ def test_the_plain_manifests_are_what_the_chart_gives() -> None:
         "controller.replicas=0",
         "unknown=1",
         "metrics.nodePort=70000",
+        "otlpEndpoint=collector",
         "clusters[0].clusterID=x",
     ],
 )

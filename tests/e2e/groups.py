@@ -6,6 +6,11 @@ from tests.e2e.objects import claim, in_pod, of_claim, snapshot_source, started
 _API = "groupsnapshot.storage.k8s.io/v1"
 
 
+def _members(bed: Bed) -> list[str]:
+    found = bed.kubectl.get("volumesnapshots")["items"]
+    return [one["metadata"]["name"] for one in found if one.get("status", {}).get("volumeGroupSnapshotName") == "both"]
+
+
 def snapshot_and_restore(bed: Bed) -> None:
     kubectl = bed.kubectl
     for name in ("east", "west"):
@@ -15,12 +20,8 @@ def snapshot_and_restore(bed: Bed) -> None:
     spec = {"volumeGroupSnapshotClassName": "rbd", "source": {"selector": {"matchLabels": {"set": "both"}}}}
     kubectl.apply({"apiVersion": _API, "kind": "VolumeGroupSnapshot", "metadata": {"name": "both"}, "spec": spec})
     kubectl.await_condition("volumegroupsnapshot/both", "jsonpath={.status.readyToUse}=true")
-    members = [
-        one["metadata"]["name"]
-        for one in kubectl.get("volumesnapshots")["items"]
-        if one.get("status", {}).get("volumeGroupSnapshotName") == "both"
-    ]
-    assert len(members) == 2
+    kubectl.await_that("both have a snapshot", lambda: len(_members(bed)) == 2)
+    members = _members(bed)
     restored = set()
     for number, member in enumerate(members):
         kubectl.await_condition(f"volumesnapshot/{member}", "jsonpath={.status.readyToUse}=true")

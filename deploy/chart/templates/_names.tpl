@@ -36,6 +36,9 @@ app.kubernetes.io/component: {{ .component }}
 - --timeout={{ .Values.timeoutSeconds }}
 - --log-level={{ .Values.logLevel }}
 - --log-format={{ .Values.logFormat }}
+{{- with .Values.otlpEndpoint }}
+- --otlp-endpoint={{ . }}
+{{- end }}
 {{- if .Values.topology.enabled }}
 - --topology
 {{- end }}
