@@ -3,9 +3,9 @@
 from tests.e2e.bed import Bed
 from tests.e2e.objects import claim_object, in_pod, of_claim, pod
 
+_WRITE = "dd if=/dev/zero of=/data/block bs=4k count=1 conv=fsync,notrunc 2> /dev/null && echo x >> /data/log"
 _COMMAND = (
-    "while true; do echo x >> /data/log && fsync /data/log || echo failed >> /errors; usleep 300000; done & "
-    "echo hello > /data/greeting"
+    f"while true; do {{ {_WRITE}; }} || echo failed >> /errors; usleep 300000; done & echo hello > /data/greeting"
 )
 
 
