@@ -2,7 +2,8 @@
 
 librbd answers "image not found" for any ENOENT, also of a pool or snapshot, and for a half-made or half-removed image: it
 means that the image cannot be opened, not that nothing of it is there. Only the removing calls' ENOENT says "gone", and on
-a full pool not even theirs unless the object `rbd_trash` exists, which is therefore made before anything is removed.
+a full pool not even theirs unless the object `rbd_trash` exists. A pool at its quota takes no new object, so that it is
+made before the first image is.
 """
 
 import errno
@@ -142,6 +143,7 @@ class RbdImages:
         self._rbd = rbd.RBD()
 
     def create(self, name: str, size_bytes: int, layout: ImageLayout) -> None:
+        self._ensure_trash()  # while there is room for it
         with self._doing("images.create", name):
             try:
                 self._rbd.create(
@@ -228,6 +230,7 @@ class RbdImages:
             return tuple(Watcher(address, int(client.rpartition(".")[2])) for client, _, address in lockers)
 
     def clone(self, source: CloneSource, name: str, layout: ImageLayout) -> CloneFormat:
+        self._ensure_trash()
         with self._doing("images.clone", name):
             try:
                 if source.snap_id is None:

@@ -255,7 +255,11 @@ class _Creation:
 
     def _begin(self, new_uuid: str, origin: Origin | None) -> Volume | None:
         entry = self._new_entry(new_uuid, origin)
-        self._journal.begin(entry)
+        try:
+            self._journal.begin(entry)
+        except Rejected:  # a pool at its quota lets no object be made, and only that
+            self._name.give_back(new_uuid)
+            raise
         # Between claim and begin this process may have been paused for the whole life of a volume with this uuid.
         if not self._name.is_of(new_uuid):
             undo(self._site, entry)

@@ -17,6 +17,7 @@ from csi_driver.journal.layout import State
 from csi_driver.journal.publications import parse_publications
 from csi_driver.locks import KeyedLocks
 from csi_driver.model import Credentials
+from csi_driver.operations.refusals import going_on
 from csi_driver.operations.retention import kept_as_tombstone, kept_in_trash, only_deleter, seconds_to_keep
 from csi_driver.operations.site import PoolKey, Site, Sites, unopened, volume_lock
 from csi_driver.operations.snapshot_deletion import remove_snap
@@ -50,7 +51,7 @@ class VolumeDeletion:
                 if entry is None:
                     _refuse_unexplained_image(site, handle)
                     return
-                with self._locks.hold(site.name_lock(entry.request_name)):
+                with self._locks.hold(site.name_lock(entry.request_name)), going_on(f"volume {volume_id}"):
                     delete_entry(site, entry)
         except NotFound:
             return  # the pool is gone, and all that was in it

@@ -1,5 +1,8 @@
 """A refusal by Ceph that comes after something was begun is not final: the sidecars would never come back to what is left."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from csi_driver.errors import AccessDenied, ClusterUnavailable, DriverError, NoSpace
 from csi_driver.journal.journal import E, Journal
 
@@ -12,3 +15,12 @@ def told(refusal: DriverError, journal: Journal[E], request_name: str) -> Driver
     if journal.find(request_name) is None:
         return refusal
     return ClusterUnavailable(f"{refusal}; what stands under the name {request_name!r} is left to the repeated call")
+
+
+@contextmanager
+def going_on(subject: str) -> Iterator[None]:
+    """A delete that has begun and is refused by a full pool goes on when it is repeated."""
+    try:
+        yield
+    except NoSpace as full:
+        raise ClusterUnavailable(f"the deletion of {subject} goes on when it is repeated: {full}") from full

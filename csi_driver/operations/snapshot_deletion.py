@@ -15,6 +15,7 @@ from csi_driver.journal.entries import SnapshotEntry
 from csi_driver.journal.layout import State
 from csi_driver.locks import KeyedLocks
 from csi_driver.model import Credentials
+from csi_driver.operations.refusals import going_on
 from csi_driver.operations.site import PoolKey, Site, Sites, snapshot_lock
 
 
@@ -44,7 +45,10 @@ class SnapshotDeletion:
                         f"snapshot_id: {snapshot_id!r} is part of the group snapshot {entry.group_handle!r} and is deleted "
                         "with it alone (DeleteVolumeGroupSnapshot)"
                     )
-                with self._locks.hold(site.snapshot_name_lock(entry.request_name)):
+                with (
+                    self._locks.hold(site.snapshot_name_lock(entry.request_name)),
+                    going_on(f"snapshot {snapshot_id}"),
+                ):
                     delete_snapshot_entry(site, entry)
         except NotFound:
             return  # the pool is gone, and all that was in it

@@ -187,7 +187,11 @@ class _Creation:
             snap_name=self._spec.snap_prefix + new_uuid,
             topology=source.topology,
         )
-        self._journal.begin(entry)
+        try:
+            self._journal.begin(entry)
+        except Rejected:  # a pool at its quota lets no object be made, and only that
+            self._drop_name(Reserved(new_uuid))
+            raise
         if self._journal.find(self._spec.name) != Reserved(new_uuid):
             self._undo(entry)
             return None

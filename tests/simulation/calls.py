@@ -138,7 +138,7 @@ class Calls:
             volume.life = Life.DELETING
         try:
             on.deletion.delete(volume.handle, None)
-        except self._unanswered:
+        except Unfinished:
             return
         except InUse as refusal:
             if not was_attached:
@@ -151,6 +151,6 @@ class Calls:
         snapshot.life = Life.DELETING
         try:
             on.snapshot_deletion.delete(snapshot.handle, None)
-        except self._unanswered:
+        except Unfinished:
             return
         self._model.forget(snapshot)
