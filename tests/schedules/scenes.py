@@ -4,7 +4,8 @@ import pickle
 from dataclasses import dataclass
 from functools import cache
 
-from csi_driver.model import FlattenMode
+from csi_driver.model import FlattenMode, ImageLayout
+from tests.memory_ceph import BLOCK
 from tests.memory_ceph.seam import Link
 from tests.simulation.machine import WAIT_S, History
 from tests.simulation.model import Life, Model
@@ -29,6 +30,9 @@ from tests.simulation.world import MemoryWorld
 _VOLUME = (Step(Create(0)), Step(Write(0, 1, 7)))
 _SNAPSHOT = (*_VOLUME, Step(Snapshot(0, 0)))
 _QUEUED = (*_SNAPSHOT, Step(Create(1, source=1, mode=FlattenMode.ALWAYS)))
+
+STRANGERS = ("database", "old-database")
+"""Images of another's, of which one is in the trash."""
 
 HISTORIES: dict[str, tuple[Step, ...]] = {
     "an empty pool": (),
@@ -105,6 +109,9 @@ def _scene(name: str, *, clones_format_2: bool) -> Scene:
     with virtual_world() as clock:
         world = MemoryWorld(clock, clones_format_2=clones_format_2)
         history = History(world)
+        for stranger in STRANGERS:
+            world.pool.images.create(stranger, BLOCK, ImageLayout(("layering",)))
+        world.pool.images.move_to_trash(STRANGERS[-1])
         history.live(HISTORIES[name])
         world.wait(WAIT_S)
         asked = [Asked(action, subject) for action in _actions(history) if (subject := _subject(history, action))]

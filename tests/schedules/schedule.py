@@ -90,7 +90,7 @@ def _around(chance: random.Random, scene: Scene, asked: Asked, struck: tuple[str
         if _go_together(one, chosen, is_apart=kind is Kind.ENOSPC):
             chosen.append(one)
     operations = _shared_out(chance, chosen, replicas)
-    later = chance.randint(1, 80) if kind in LATE else 0
+    later = chance.randint(1, chance.choice((8, 80))) if kind in LATE else 0
     density = chance.choice((0.03, 0.1, 0.3))
     is_slow = chance.random() < 0.3
     switches = tuple(

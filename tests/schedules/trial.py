@@ -18,11 +18,11 @@ from tests.memory_ceph import Crash as Died
 from tests.memory_ceph.cluster import Connection
 from tests.memory_ceph.seam import Client, Later, Link
 from tests.schedules.faults import LATE, Kind, answer
-from tests.schedules.scenes import scenes
+from tests.schedules.scenes import STRANGERS, scenes
 from tests.schedules.schedule import Schedule, Target
 from tests.schedules.turns import TurnLock, Turns
 from tests.simulation import steps as do
-from tests.simulation.invariants import Broken
+from tests.simulation.invariants import Broken, check
 from tests.simulation.machine import WAIT_S, History, Node
 from tests.simulation.model import Known, KnownSnapshot, KnownVolume, Life, Model
 from tests.simulation.process import INSTANCE, Process
@@ -160,7 +160,7 @@ class Trial(History):
             return
         whose, trace = self._turns.whose, self.outcome.trace
         trace.append((whose, point))
-        if self._late and len(trace) >= self._late_at:
+        if self._late and len(trace) >= self._late_at and point.endswith(_BETWEEN):
             self._make_late(*self._late)
         if whose is None:
             return
@@ -258,6 +258,7 @@ class Trial(History):
             there = self.model.everything
             left = there or self.world.leftovers()
             if not left:
+                check(set(self._memory.strangers().values()) == set(STRANGERS), "an image that is no driver's is gone")
                 return
             if not there and self._is_late:
                 self._repair()

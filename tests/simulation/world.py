@@ -116,11 +116,17 @@ class MemoryWorld:
     def wait(self, seconds: float) -> None:
         self._clock.sleep(seconds)
 
+    def strangers(self) -> dict[str, str]:
+        """Images that are no driver's, by id: wherever they are, they stay."""
+        named = [*self.place.trash.items(), *((image_id, name) for name, image_id in self.place.names.items())]
+        return {image_id: name for image_id, name in named if not name.startswith("csi-")}
+
     def leftovers(self) -> list[str]:
-        place = self.place
-        found = [f"image {name}" for name in place.names]
-        found += [f"trash {image_id} {name}" for image_id, name in (*place.trash.items(), *place.removing.items())]
-        found += [f"header {image_id}" for image_id in self.ceph.images.by_id]
+        place, strangers = self.place, self.strangers()
+        found = [f"image {name}" for name, image_id in place.names.items() if image_id not in strangers]
+        deleted = (*place.trash.items(), *place.removing.items())
+        found += [f"trash {image_id} {name}" for image_id, name in deleted if image_id not in strangers]
+        found += [f"header {image_id}" for image_id in self.ceph.images.by_id if image_id not in strangers]
         found += [f"group {name}" for name in place.groups]
         for name, keys in place.objects.items():
             if name.startswith(("csi.volume.", "csi.snap.", "rbd_")):
@@ -141,7 +147,10 @@ class MemoryWorld:
         named = {**self.place.names, **{name: image_id for image_id, name in self.place.trash.items()}}
         named |= {name: image_id for image_id, name in self.place.removing.items()}
         found = [f"entry {uuid}" for uuid in entries - noted]
-        found += [f"image {name}" for name in named if name[-_UUID:] not in entries]
+        strangers = self.strangers()
+        found += [
+            f"image {name}" for name, one in named.items() if name[-_UUID:] not in entries and one not in strangers
+        ]
         found += [f"header {image_id}" for image_id in self.ceph.images.by_id.keys() - set(named.values())]
         found += [
             f"snap {image_id}@{snap.name}"
