@@ -50,7 +50,7 @@ from csi_driver.operations.naming import VolumeName
 from csi_driver.operations.origin import Origin, open_origin, source_lock
 from csi_driver.operations.refusals import REFUSALS, told
 from csi_driver.operations.relief import relieve
-from csi_driver.operations.site import PoolKey, Site, Sites
+from csi_driver.operations.site import PoolKey, Site, Sites, load_usable
 from csi_driver.operations.topology import bound_to, choose_pool, is_reachable
 
 log = structlog.get_logger(__name__)
@@ -334,6 +334,7 @@ class _Creation:
         images = self._site.pool.images
         try:
             cloned_bytes = origin.cut(cloned_from)
+            self._refuse_deleted(origin, cloned_from)
             self._refuse_above_limit(cloned_bytes, origin)
             made = images.clone(origin.clone_source(cloned_from, self._spec), entry.image_name, self._spec.layout)
         except ImageMissing as error:
@@ -345,6 +346,15 @@ class _Creation:
             remove_clone_snap(self._site, entry)
             self._have_source_finished(origin)
         return max(size_bytes, cloned_bytes)
+
+    def _refuse_deleted(self, origin: Origin, cloned_from: ClonedFrom) -> None:
+        """After the cut: a delete looks for snaps after its mark, so that one of the two sees the other. Raises NotFound.
+
+        A volume that was deleted before the cut, and held by other snaps, may have lost its data by now.
+        """
+        if cloned_from.is_temporary:
+            with self._site.beside(origin.handle.pool_id) as there:
+                load_usable(there, origin.handle)
 
     def _refuse_above_limit(self, size_bytes: int, origin: Origin) -> None:
         limit = self._spec.capacity.limit_bytes

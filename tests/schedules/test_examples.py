@@ -6,7 +6,7 @@ from tests.schedules.faults import Fault, Kind
 from tests.schedules.schedule import Operation, Schedule, Switch
 from tests.schedules.trial import run
 from tests.schedules.turns import Turns
-from tests.simulation.steps import Create, Delete, Snapshot
+from tests.simulation.steps import Create, Delete, Snapshot, Sweep
 
 EXAMPLES = {
     "a pool is full while what another create began is cleared away": Schedule(
@@ -39,6 +39,17 @@ EXAMPLES = {
         first=2,
     ),
 }
+SHRUNK_SOURCE = Schedule(
+    scene="a half made copy",
+    operations=(
+        Operation(Create(4, source=0, extra_blocks=1, has_deep_flatten=False), replica=1),
+        Operation(Delete(0), replica=0),
+        Operation(Sweep(), replica=1),
+    ),
+    switches=(Switch(5, to=1), Switch(5, to=1)),
+    fault=Fault("objects.apply:after", nth=3, kind=Kind.TIMEOUT),
+    order=10858,
+)
 
 
 @pytest.mark.parametrize("schedule", EXAMPLES.values(), ids=EXAMPLES)
@@ -46,3 +57,8 @@ def test_a_schedule_that_broke_a_rule_breaks_none(schedule: Schedule) -> None:
     outcome = run(schedule, Turns(), clones_format_2=True)
     assert outcome.failure is None
     assert outcome.struck == (schedule.fault.point, schedule.fault.kind)
+
+
+def test_a_copy_of_a_volume_that_was_deleted_and_shrunk_meanwhile_is_refused() -> None:
+    """It read zeros. With clones of format 2 the trashed snap does not hold the tombstone, and none of this comes about."""
+    assert run(SHRUNK_SOURCE, Turns(), clones_format_2=False).failure is None

@@ -92,7 +92,7 @@ class Trial(History):
         self._is_passing = False
         self._memory = world
         self._asked: list[tuple[int, Known]] = []
-        """Which operation is under way for what; none for the pool as a whole."""
+        """Which operation of the schedule is for what, answered or not; none for the pool as a whole."""
         self.outcome = Outcome()
         super().__init__(world, model)
         self.calls.is_asked_for_elsewhere = self._is_asked_for_elsewhere
@@ -116,6 +116,7 @@ class Trial(History):
             clock.on_sleep = self._on_sleep
             self._turns.run(bodies, self._schedule.first)
             clock.on_sleep = lambda: None
+            self._asked.clear()
             if self.outcome.failure is None:
                 self._settle()
                 self._end()
@@ -153,7 +154,6 @@ class Trial(History):
                 self.restart(operation.replica)
         except Exception as error:  # noqa: BLE001 - whatever it is, this schedule has shown it
             self.outcome.failure = self.outcome.failure or error
-        self._asked = [one for one in self._asked if one[0] != number]
 
     def _come_to(self, point: str, link: Link, client: Client) -> None:
         if self._is_quiet:
