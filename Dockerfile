@@ -23,7 +23,7 @@ FROM debian:${SUITE}-slim
 RUN apt-get -q update \
  && apt-get -q install -y --no-install-recommends \
       python3 python3-rados python3-rbd \
-      ceph-common kmod e2fsprogs xfsprogs mount util-linux fuse3 qemu-system-common qemu-block-extra \
+      ceph-common cryptsetup-bin kmod e2fsprogs xfsprogs mount util-linux fuse3 qemu-system-common qemu-block-extra \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/log/*.log /var/log/apt \
  && useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin rbd-csi
 COPY --from=build /opt/rbd-csi /opt/rbd-csi

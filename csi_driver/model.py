@@ -204,6 +204,7 @@ class VolumeSpec:
     reachable_from: tuple[Segments, ...] = ()
     topology: Segments = field(default_factory=dict)
     mutable: MutableParameters = NOTHING_SET
+    is_encrypted: bool = False
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from csi_driver.pb import csi_pb2, csi_pb2_grpc
 # A restarted driver is found again within a tenth of a second, not after the default second.
 _RECONNECT = [
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 5000),  # what one attempt may take, on a slow machine as well
     ("grpc.max_reconnect_backoff_ms", 100),
 ]
 

@@ -15,6 +15,7 @@ from csi_driver.host.api import Machine
 from csi_driver.host.filesystems import LocalFilesystems
 from csi_driver.host.fuse import FuseAttacher
 from csi_driver.host.krbd import KrbdAttacher
+from csi_driver.host.luks import LocalLuks
 from csi_driver.host.mounts import LocalMounts
 from csi_driver.journal.layout import VOLUMES
 from csi_driver.journal.makers import Makers
@@ -214,6 +215,7 @@ class Driver:
             attachers=(KrbdAttacher(_run_directory(self._config)), FuseAttacher(_run_directory(self._config))),
             mounts=LocalMounts(),
             filesystems=LocalFilesystems(),
+            luks=LocalLuks(),
             boot_id=BOOT_ID.read_text().strip(),
         )
         # Locks of its own: staging a volume and growing it in the controller are no hindrance to each other.

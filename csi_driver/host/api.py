@@ -181,10 +181,40 @@ class Filesystems(Protocol):
 
 
 @dataclass(frozen=True)
+class OpenLuks:
+    """An open LUKS device; `below` is major:minor of the device that it lies on."""
+
+    device: Device
+    below: str
+
+
+class Luks(Protocol):
+    """LUKS2 devices, by their names in the device mapper."""
+
+    def unavailable_reason(self) -> str | None:
+        """Why this machine cannot open such devices; None when it can."""
+
+    def format(self, device: Path, passphrase: str) -> None:
+        """A new header, and with it a new key: whatever was there is lost. The caller has made sure that this is nothing."""
+
+    def open(self, device: Device, name: str, passphrase: str, *, read_only: bool) -> Device:
+        """Raises Unauthenticated when the passphrase does not open it."""
+
+    def find(self, name: str) -> OpenLuks | None: ...
+
+    def grow(self, name: str) -> Device:
+        """Takes over the size of the device below."""
+
+    def close(self, name: str) -> None:
+        """OK when it is not open. Raises DeviceTrouble while it is in use."""
+
+
+@dataclass(frozen=True)
 class Machine:
     """The parts of this machine that the node half works with. The first attacher that can is the automatic choice."""
 
     attachers: Sequence[Attacher]
     mounts: Mounts
     filesystems: Filesystems
+    luks: Luks
     boot_id: str

@@ -20,6 +20,9 @@ log = structlog.get_logger(__name__)
 
 _KILL_GRACE_S = 2.0
 
+_left_behind: "list[subprocess.Popen[str]]" = []
+"""Killed and not ended yet: asked for their end whenever another program is run, so that none stays a zombie."""
+
 
 @dataclass(frozen=True)
 class Completed:
@@ -64,6 +67,7 @@ def run(  # noqa: PLR0913 - the options of one call, all by keyword
 
     Raises CommandMissing, CommandTimeout, CommandFailed.
     """
+    _left_behind[:] = [one for one in _left_behind if one.poll() is None]
     try:
         process = subprocess.Popen(
             argv,
@@ -127,3 +131,4 @@ def _kill(process: subprocess.Popen[str]) -> None:
         process.poll()
     except subprocess.TimeoutExpired:
         log.warning("a killed program did not end; it is left behind", pid=process.pid)
+        _left_behind.append(process)

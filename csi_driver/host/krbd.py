@@ -10,6 +10,7 @@ started it is killed, so that the next one never maps a second time beside it.
 For a container: the host's network namespace, since the kernel's client stays in the one it was made in and ends with it.
 """
 
+import errno
 import os
 import re
 import shutil
@@ -47,11 +48,10 @@ _CONNECT_TIMEOUT_S = 10
 _MAP_TIMEOUT_S = 45.0
 _UNMAP_TIMEOUT_S = 45.0
 _LOCK_TIMEOUT_S = 30.0
-_REFRESH_TIMEOUT_S = 20.0
+_REFRESH_TIMEOUT_S = 8.0
 _BUSY_PATIENCE_S = 10.0
 """How long a device that is still open is asked for again: udev and blkid look at devices for moments."""
 _POLL_S = 0.25
-_EBUSY = 16
 
 _OPTION = re.compile(r"[a-z_]+(=[^\s,]+)?")
 _NOT_THEIRS = ("name", "key", "secret", "udev", "noudev", "ro", "rw", "fsid", "ip")
@@ -93,13 +93,10 @@ class KrbdAttacher:
     def attach(self, attachment: Attachment, address: ImageAddress, options: Sequence[str]) -> Device:
         words = _words("mapOptions", options)
         with self._lock(attachment) as lock:
-            for image in self._all_of(attachment):
-                if image.is_cut_off or image.is_read_only != attachment.read_only:
-                    self._unmap(image, (), lock)
             if device := self.find(attachment):
                 return device
-            if any(image.is_cut_off for image in self._devices.mapped()):
-                words = (*words, "noshare")  # the kernel would take its old client, which the cluster refuses
+            for image in self._all_of(attachment):
+                self._unmap(image, (), lock)
             with step("krbd.map", attachment.spec):
                 self._map(attachment, address, words, lock)
             device = self.find(attachment)
@@ -109,18 +106,15 @@ class KrbdAttacher:
 
     def find(self, attachment: Attachment) -> Device | None:
         for image in self._all_of(attachment):
-            if not image.is_cut_off and image.is_read_only == attachment.read_only:
-                return image.device
+            if image.is_read_only == attachment.read_only and self._is_alive(image):
+                return next((one.device for one in self._all_of(attachment) if one.number == image.number), None)
         return None
 
     def refresh_size(self, attachment: Attachment) -> Device:
         device = self.find(attachment)
         if device is None:
             raise InUse(f"image {attachment.spec} is not attached here any more: unstage and stage the volume again")
-        with step("krbd.refresh_size", attachment.spec):
-            number = int(device.path.name.removeprefix("rbd"))
-            bounded(f"refresh {device.path}", lambda: self._devices.refresh(number), _REFRESH_TIMEOUT_S)
-        return self.find(attachment) or device
+        return device  # `find` has it read anew
 
     def detach(self, attachment: Attachment, options: Sequence[str]) -> None:
         words = _words("unmapOptions", options)
@@ -129,6 +123,16 @@ class KrbdAttacher:
                 with step("krbd.unmap", attachment.spec):
                     self._unmap(image, words, lock)
 
+    def _is_alive(self, image: MappedImage) -> bool:
+        """The kernel reads the header anew: a client that was cut off is told so, which reading an empty image does not."""
+        try:
+            bounded(f"refresh {image.device.path}", lambda: self._devices.refresh(image.number), _REFRESH_TIMEOUT_S)
+        except OSError as error:
+            if error.errno in (errno.ESHUTDOWN, errno.ENOENT):
+                return False
+            raise DeviceTrouble(f"the kernel cannot look at image {image.spec}: {error.strerror}") from error
+        return True
+
     def _all_of(self, attachment: Attachment) -> list[MappedImage]:
         return [image for image in self._devices.mapped() if image.is_image_of(attachment)]
 
@@ -136,6 +140,15 @@ class KrbdAttacher:
         return byte_locks.held(self._lock_file, f"image {attachment.spec}", timeout_s=_LOCK_TIMEOUT_S)
 
     def _map(self, attachment: Attachment, address: ImageAddress, words: Sequence[str], lock: int) -> None:
+        ended = self._run_map(attachment, address, words, lock)
+        if ended.code == errno.ESHUTDOWN:  # the kernel took a client that it has, which the cluster refuses
+            ended = self._run_map(attachment, address, (*words, "noshare"), lock)
+        if ended.code:
+            raise _meaning(ended, attachment, address)
+
+    def _run_map(
+        self, attachment: Attachment, address: ImageAddress, words: Sequence[str], lock: int
+    ) -> commands.Completed:
         key = os.memfd_create("key", os.MFD_CLOEXEC)
         try:
             os.write(key, address.credentials.key.encode())
@@ -144,13 +157,11 @@ class KrbdAttacher:
             argv += ["--keyfile", f"/proc/self/fd/{key}", "--client-mount-timeout", str(_CONNECT_TIMEOUT_S)]
             argv += ["--options", ",".join(("noudev", f"mount_timeout={_CONNECT_TIMEOUT_S}", *words))]
             argv += ["--read-only"] if attachment.read_only else []
-            ended = commands.run(argv, timeout_s=_MAP_TIMEOUT_S, pass_fds=(key, lock), ok=None)
+            return commands.run(argv, timeout_s=_MAP_TIMEOUT_S, pass_fds=(key, lock), ok=None)
         except commands.CommandTimeout as late:
             raise ClusterTimeout(f"mapping image {attachment.spec} took more than {_MAP_TIMEOUT_S:g} s") from late
         finally:
             os.close(key)
-        if ended.code:
-            raise _meaning(ended, attachment, address)
 
     def _unmap(self, image: MappedImage, words: Sequence[str], lock: int) -> None:
         """Raises DeviceTrouble that names who holds the device, when that does not end."""
@@ -169,7 +180,7 @@ class KrbdAttacher:
             ended = commands.run(argv, timeout_s=_UNMAP_TIMEOUT_S, pass_fds=(lock,), ok=None)
             if not ended.code or image.number not in {one.number for one in self._devices.mapped()}:
                 return
-            if ended.code != _EBUSY:
+            if ended.code != errno.EBUSY:
                 raise commands.CommandFailed(argv, ended)
             if time.monotonic() > deadline:
                 who = "; ".join(holders(image.device.number)) or "nobody that this process can see"

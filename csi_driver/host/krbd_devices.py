@@ -1,6 +1,6 @@
 """What the kernel's RBD client says in sysfs: the images that it has mapped, and the image features that it knows.
 
-Only reads, and touches no device: nothing here can hang. `root` is /sys, or a copy of a part of it in the unit tests.
+Touches no device; nothing here can hang but `refresh`. `root` is /sys, or a copy of a part of it in the unit tests.
 (Linux: Documentation/ABI/testing/sysfs-bus-rbd)
 """
 
@@ -27,13 +27,11 @@ _BEFORE_IT_TOLD = 0b111
 
 @dataclass(frozen=True)
 class MappedImage:
-    """One entry of /sys/bus/rbd/devices. `client` is the kernel client's name in debugfs; is_cut_off: on the blocklist."""
+    """One entry of /sys/bus/rbd/devices. is_head: not one of the image's snaps."""
 
     number: int
     spec: str
     is_head: bool
-    client: str
-    is_cut_off: bool
     is_read_only: bool
     device: Device
 
@@ -57,7 +55,10 @@ class KrbdDevices:
         return [image for image in map(self._read, entries) if image]
 
     def refresh(self, number: int) -> None:
-        """Has the kernel read the image's header anew; may wait for the cluster."""
+        """Has the kernel read the image's header anew, and so its size. May wait for the cluster.
+
+        Raises OSError: ESHUTDOWN when the cluster refuses this client (the blocklist), ENOENT when the image is gone.
+        """
         (self._bus / "devices" / str(number) / "refresh").write_text("1", encoding="ascii")
 
     def unknown_features(self, features: tuple[str, ...]) -> tuple[str, ...]:
@@ -71,15 +72,12 @@ class KrbdDevices:
     def _read(self, entry: Path) -> MappedImage | None:
         try:
             names = [_text(entry / name) for name in ("pool", "pool_ns", "name") if (entry / name).exists()]
-            client = f"{_text(entry / 'cluster_fsid')}.{_text(entry / 'client_id')}"
             block = self._root / "block" / f"rbd{entry.name}"
             minor = _text(entry / "minor") if (entry / "minor").exists() else "0"
             return MappedImage(
                 number=int(entry.name),
                 spec="/".join(name for name in names if name),
                 is_head=_text(entry / "current_snap") == "-",
-                client=client,
-                is_cut_off=self._is_cut_off(client),
                 is_read_only=_text(block / "ro") == "1",
                 device=Device(
                     Path(f"/dev/rbd{entry.name}"), f"{_text(entry / 'major')}:{minor}", int(_text(block / "size")) * 512
@@ -87,14 +85,6 @@ class KrbdDevices:
             )
         except FileNotFoundError:  # unmapped meanwhile
             return None
-
-    def _is_cut_off(self, client: str) -> bool:
-        """As debugfs tells, where that is mounted; elsewhere the device's own errors have to tell."""
-        try:
-            status = (self._root / "kernel/debug/ceph" / client / "status").read_text(encoding="ascii")
-        except OSError:
-            return False
-        return "blocklisted: true" in status or "blacklisted: true" in status
 
 
 def _text(path: Path) -> str:

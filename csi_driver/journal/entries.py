@@ -64,6 +64,7 @@ class VolumeEntry(Entry):
     cloned_from: ClonedFrom | None = None
     retention_s: int = 0
     kept_until: float = 0.0
+    is_encrypted: bool = False
 
     @classmethod
     def parse(cls, uuid: str, keys: Mapping[str, str]) -> Self:
@@ -76,6 +77,7 @@ class VolumeEntry(Entry):
             image_name=keys.get(layout.IMAGE_NAME) or VOLUMES.image_prefix + uuid,
             request=json.loads(keys[layout.REQUEST]) if layout.REQUEST in keys else None,
             owner=keys.get(layout.OWNER, ""),
+            is_encrypted=layout.ENCRYPT_KMS in keys,
             cloned_from=ClonedFrom(**json.loads(cloned_from)) if cloned_from else None,
             retention_s=mutable.retention_s(int(keys.get(layout.RETENTION) or "0")),
             kept_until=float(keys.get(layout.KEPT_UNTIL) or "0"),
@@ -91,6 +93,8 @@ class VolumeEntry(Entry):
         keys = {layout.IMAGE_NAME: self.image_name, layout.REQUEST: json.dumps(self.request, sort_keys=True)}
         if self.owner:
             keys[layout.OWNER] = self.owner
+        if self.is_encrypted:  # the Go driver's values for LUKS with the passphrase of the secrets
+            keys |= {layout.ENCRYPT_KMS: "default", layout.ENCRYPTION_TYPE: "block"}
         if self.journal_pool_id is not None:
             keys[layout.JOURNAL_POOL] = f"{self.journal_pool_id:016x}"
         if self.cloned_from:

@@ -7,6 +7,8 @@ from enum import StrEnum
 IMAGE_NAME = "csi.imagename"
 IMAGE_ID = "csi.imageid"
 OWNER = "csi.volume.owner"
+ENCRYPT_KMS = "csi.volume.encryptKMS"
+ENCRYPTION_TYPE = "csi.volume.encryptionType"
 JOURNAL_POOL = "csi.journalpool"
 
 # Own keys of O.

@@ -213,6 +213,7 @@ class _Creation:
             return
         with open_origin(self._site, self._spec.source) as origin:
             origin.size_for(self._spec)  # refused before anything is written
+            origin.refuse_other_encryption(self._spec)
             yield with_depth(self._site, origin, self._spec.source, self._policy(self._spec.mutable))
 
     def _clear_begun(self, entry: VolumeEntry | None, reserved: Reserved | None) -> None:
@@ -238,6 +239,7 @@ class _Creation:
     def _new_entry(self, new_uuid: str, origin: Origin | None) -> VolumeEntry:
         spec = self._spec
         return VolumeEntry(
+            is_encrypted=spec.is_encrypted,
             uuid=new_uuid,
             state=State.MAKING,
             request_name=spec.name,

@@ -41,7 +41,7 @@ class JournalReplay:
 
         The one that was refused goes first: what it has read is older than the replay.
         """
-        attacher = mounters.by_name(self._machine.attachers, record.attacher)
+        attacher = mounters.of_record(self._machine, record, request.secret)
         options = request.options.map_options.get(attacher.name, ())
         reading, writing = record.attachment, replace(record.attachment, read_only=False)
         attacher.detach(reading, ())

@@ -5,11 +5,13 @@ from contextlib import contextmanager
 
 import structlog
 
-from csi_driver.ceph.api import ImageInfo, ImageMissing
+from csi_driver.ceph.api import ImageInfo, ImageMissing, MetadataWrite
 from csi_driver.errors import Busy, DriverError, Inconsistent, InUse, InvalidRequest, NotFound, PoolMissing
 from csi_driver.journal.entries import VolumeEntry
 from csi_driver.model import Credentials, ImageTraits, StagedVolume, StaticImage
+from csi_driver.operations import encryption
 from csi_driver.operations.site import PoolKey, Site, Sites, load_usable, parse_handle, unopened
+from csi_driver.tracing import step
 
 log = structlog.get_logger(__name__)
 
@@ -50,6 +52,28 @@ class VolumeLookup:
                 return StagedVolume(image.name, address, info.size_bytes, ImageTraits(info.features))
         except (ImageMissing, PoolMissing, InvalidRequest) as missing:
             raise NotFound(f"there is no volume {image.name!r}: {missing}") from missing
+
+    def is_unused(self, volume_id: str, credentials: Credentials | None) -> bool:
+        """By the mark that the create gave the image, or another driver's."""
+        handle = parse_handle(volume_id)
+        with self._sites.open_of(handle, credentials) as site:
+            entry = load_usable(site, handle)
+            try:
+                metadata = site.pool.images.get_metadata(entry.image_name)
+            except ImageMissing:
+                raise unopened(site, entry) from None
+            return encryption.state_of(metadata) == encryption.PREPARED
+
+    def note_use(self, volume_id: str, credentials: Credentials | None) -> None:
+        """Keeps the mark of the image's settings as it is."""
+        handle = parse_handle(volume_id)
+        with self._sites.open_of(handle, credentials) as site:
+            entry = load_usable(site, handle)
+            info = _inspect(site, entry)
+            mark = site.pool.images.read_mark(info.image_id)
+            write = MetadataWrite({encryption.METADATA_KEY: encryption.ENCRYPTED}, mark=mark, over=mark)
+            with step("lookup.note_use", volume_id):
+                site.pool.images.write_metadata(info.image_id, write)
 
     @contextmanager
     def only_writer(self, volume_id: str, credentials: Credentials | None) -> Iterator[None]:

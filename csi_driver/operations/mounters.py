@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from csi_driver.errors import InUse, InvalidRequest
-from csi_driver.host.api import Attacher
+from csi_driver.host.api import Attacher, Machine
 from csi_driver.model import ImageTraits
+from csi_driver.operations.encryption import EncryptedAttacher, LuksSecret
+from csi_driver.operations.stage_record import StageRecord
 
 NAMES = {"rbd": "krbd", "krbd": "krbd", "rbd-nbd": "nbd", "nbd": "nbd", "fuse": "fuse"}
 NO_TRAITS = ImageTraits()
@@ -48,6 +50,12 @@ def by_name(attachers: Sequence[Attacher], name: str) -> Attacher:
         if attacher.name == name:
             return attacher
     raise InUse(f"the volume was attached by {name!r}, which this driver cannot do")
+
+
+def of_record(machine: Machine, record: StageRecord, secret: LuksSecret | None = None) -> Attacher:
+    """What attached the volume of a record, its encryption included. secret: for a stage alone."""
+    attacher = by_name(machine.attachers, record.attacher)
+    return EncryptedAttacher(attacher, machine, secret) if record.is_encrypted else attacher
 
 
 @dataclass(frozen=True)

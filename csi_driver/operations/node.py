@@ -92,7 +92,7 @@ class NodeOperations:
             return device.size_bytes
 
     def _current_device(self, volume: StagedHere) -> Device:
-        attacher = mounters.by_name(self._machine.attachers, volume.record.attacher)
+        attacher = mounters.of_record(self._machine, volume.record)
         attachment = volume.record.attachment
         device = attacher.find(attachment) if attachment.read_only else attacher.refresh_size(attachment)
         if device is None or device.number != volume.number:

@@ -102,7 +102,7 @@ class NodeHealth:
 
     def _troubles(self, stage: Found) -> Iterator[VolumeTrouble]:
         record = stage.volume.record
-        attacher = mounters.by_name(self._machine.attachers, record.attacher)
+        attacher = mounters.of_record(self._machine, record)
         try:
             device = attacher.find(record.attachment)
             if device is None or device.number != stage.volume.number:

@@ -34,6 +34,7 @@ class Origin:
     depth: int | None
     snap_id: int | None = None
     is_of_group: bool = False
+    is_encrypted: bool | None = None
 
     @property
     def depth_of_copy(self) -> int:
@@ -56,6 +57,14 @@ class Origin:
     def clone_source(self, cloned_from: ClonedFrom, spec: VolumeSpec) -> CloneSource:
         snap_id = self.snap_id if self.is_of_group else None
         return CloneSource(self.pool, self.image, cloned_from.snap_name, spec.clone_format, snap_id)
+
+    def refuse_other_encryption(self, spec: VolumeSpec) -> None:
+        """Raises InvalidRequest: what a copy holds is its source's, encrypted or not."""
+        if self.is_encrypted is not None and self.is_encrypted != spec.is_encrypted:
+            had, asked = ("encrypted" if one else "not encrypted" for one in (self.is_encrypted, spec.is_encrypted))
+            raise InvalidRequest(
+                f"parameter encrypted: the source {self.handle} is {had}, and its copy cannot be {asked}"
+            )
 
     def size_for(self, spec: VolumeSpec) -> int:
         """Bytes of the copy. Raises OutOfRange when it would be smaller than its source."""
@@ -99,7 +108,9 @@ def _of_volume(there: Site, handle: Handle) -> Origin:
     image_id, size_bytes = entry.image_id, entry.size_bytes
     if not image_id or not size_bytes:
         image_id, size_bytes = _look(there.pool, entry.image_name)
-    return Origin(handle, there.pool, entry.image_name, image_id, "", size_bytes, entry.depth)
+    return Origin(
+        handle, there.pool, entry.image_name, image_id, "", size_bytes, entry.depth, is_encrypted=entry.is_encrypted
+    )
 
 
 def _of_snapshot(there: Site, handle: Handle) -> Origin:
@@ -115,9 +126,17 @@ def _of_snapshot(there: Site, handle: Handle) -> Origin:
             entry.depth,
             entry.snap_id,
             is_of_group=bool(entry.group_handle),
+            is_encrypted=_encryption_of(there, entry.source_handle),
         )
     image_id, size_bytes = _look(there.pool, entry.image_name)
     return Origin(handle, there.pool, entry.image_name, image_id, entry.image_name, size_bytes, None)
+
+
+def _encryption_of(there: Site, handle: str) -> bool | None:
+    """Of a snapshot's volume; None where its entry is gone."""
+    parsed = Handle.parse(handle)
+    entry = there.journal.load(parsed.uuid) if parsed else None
+    return entry.is_encrypted if entry else None
 
 
 def load_snapshot(site: Site, handle: Handle) -> SnapshotEntry:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from csi_driver.model import Capability, Credentials, StagedVolume, StaticImage
+from csi_driver.operations.encryption import LuksSecret
 from csi_driver.operations.stage_record import StagePlace
 
 
@@ -17,6 +18,12 @@ class Locator(Protocol):
 
     def locate_static(self, image: StaticImage, credentials: Credentials | None) -> StagedVolume:
         """Raises NotFound when the image, its pool or its cluster is not there."""
+
+    def is_unused(self, volume_id: str, credentials: Credentials | None) -> bool:
+        """Of an encrypted volume: whether it was never staged whole. Raises NotFound."""
+
+    def note_use(self, volume_id: str, credentials: Credentials | None) -> None:
+        """The opposite, from now on."""
 
     def only_writer(self, volume_id: str, credentials: Credentials | None) -> AbstractContextManager[None]:
         """While this holds, no other node does the same, and when it began no client had the image open for writing.
@@ -35,6 +42,7 @@ class StageOptions:
     unmap_options: str = ""
     mkfs_options: tuple[str, ...] = ()
     fs_type: str = ""
+    is_encrypted: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,3 +56,6 @@ class StageRequest:
     static: StaticImage | None = None
     read_only: bool = False
     """As the controller published it to this node; a capability that only reads needs no more."""
+    passphrase: str = field(default="", repr=False)
+    secret: LuksSecret | None = None
+    """Made of the passphrase and of what the image's metadata say, by the stage itself."""

@@ -50,6 +50,7 @@ class StageRecord:
     unmap_options: str = ""
     device: str = ""
     formatting: str = ""
+    is_encrypted: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ def load(place: StagePlace) -> StageRecord | None:
             unmap_options=text.get("unmapOptions", ""),
             device=text.get("device", ""),
             formatting=own.get("formatting", ""),
+            is_encrypted=bool(text.get("encrypted", False)),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as odd:
         raise Inconsistent(f"{place.path / _RECORD} is not a stage record: {odd!r}") from odd
@@ -102,7 +104,7 @@ def save(place: StagePlace, record: StageRecord) -> None:
             "image": record.attachment.image,
             "unmapOptions": record.unmap_options,
             "accessType": record.attacher == "nbd",
-            "encrypted": False,
+            "encrypted": record.is_encrypted,
             "device": record.device,
             "logDir": "",
             "logFileStrategy": "",

@@ -11,12 +11,13 @@ from enum import Enum, auto
 
 import structlog
 
-from csi_driver.errors import Conflict, DriverError, Inconsistent, InUse, Rejected
+from csi_driver.errors import Conflict, DriverError, Inconsistent, InUse, InvalidRequest, Rejected
 from csi_driver.host.api import Attacher, Attachment, Device, Machine, Mount, MountRefused
 from csi_driver.locks import KeyedLocks
 from csi_driver.model import Capability, StagedVolume
 from csi_driver.operations import contents, mounters, stage_record
 from csi_driver.operations.contents import Treatment, Wish
+from csi_driver.operations.encryption import LuksSecret
 from csi_driver.operations.journal_replay import JournalReplay
 from csi_driver.operations.stage_parts import Locator, StageRequest
 from csi_driver.operations.stage_record import StagePlace, StageRecord
@@ -100,9 +101,31 @@ class Staging:
                 request.capability,
                 unmap_options=wish.unmap_options,
                 formatting=formatting,
+                is_encrypted=wish.is_encrypted,
             )
             self._refuse_second_stage(planned, place)
+            if wish.is_encrypted:
+                request = self._with_secret(request, planned)
             self._build_or_take_back(request, planned, volume)
+            if request.secret and request.secret.is_unused:
+                with step("node.note_use", place.volume_id):
+                    self._locator.note_use(place.volume_id, request.credentials)
+
+    def _with_secret(self, request: StageRequest, record: StageRecord) -> StageRequest:
+        """Raises InvalidRequest when there is no passphrase."""
+        place = request.place
+        if not request.passphrase:
+            raise InvalidRequest(
+                "secrets have no encryptionPassphrase, and the volume is encrypted; node-stage secrets have to name it"
+            )
+        begun = replace(record, formatting=self._machine.boot_id)
+        secret = LuksSecret(
+            request.passphrase,
+            is_unused=not request.static and self._locator.is_unused(place.volume_id, request.credentials),
+            is_cut_short=record.formatting == self._machine.boot_id,
+            on_format=lambda: stage_record.save(place, begun),
+        )
+        return replace(request, secret=secret)
 
     def _locate(self, request: StageRequest) -> StagedVolume:
         if request.static:
@@ -138,13 +161,13 @@ class Staging:
         """The device of a mounted stage, if it is alive, this image's, and what is mounted."""
         if not record or not mount:
             return None
-        attacher = mounters.by_name(self._machine.attachers, record.attacher)
+        attacher = mounters.of_record(self._machine, record)
         device = attacher.find(record.attachment)
         return device if device and device.number == self._machine.mounts.block_number(mount) else None
 
     def _refuse_second_stage(self, planned: StageRecord, place: StagePlace) -> None:
         """One volume has one staging path on a node (CSI, NodeStageVolumeRequest): two could not be taken back singly."""
-        attacher = mounters.by_name(self._machine.attachers, planned.attacher)
+        attacher = mounters.of_record(self._machine, planned)
         device = attacher.find(planned.attachment)
         for owner in self._staged.owners(device.number) if device else ():
             if owner.place.volume_id == place.volume_id and owner.place != place:
@@ -167,12 +190,12 @@ class Staging:
         place.path.mkdir(mode=0o750, parents=True, exist_ok=True)
         with step("node.record", place.volume_id):
             stage_record.save(place, record)
-        attacher = mounters.by_name(self._machine.attachers, record.attacher)
+        attacher = mounters.of_record(self._machine, record, request.secret)
         with step("node.attach", place.volume_id):
             options = request.options.map_options.get(attacher.name, ())
             device = attacher.attach(record.attachment, volume.address, options)
         with step("node.record_device", place.volume_id):
-            record = replace(record, device=str(device.path))
+            record = replace(record, device=self._raw_path(record) or str(device.path))
             stage_record.save(place, record)
         if request.capability.is_block:
             make_target(place.volume_path, is_file=True)
@@ -181,9 +204,17 @@ class Staging:
         else:
             self._mount(request, record, device, volume)
 
+    def _raw_path(self, record: StageRecord) -> str:
+        """The device below the encryption, which the Go driver's records name; empty for a volume without."""
+        if not record.is_encrypted:
+            return ""
+        device = mounters.by_name(self._machine.attachers, record.attacher).find(record.attachment)
+        return str(device.path) if device else ""
+
     def _mount(self, request: StageRequest, record: StageRecord, device: Device, volume: StagedVolume) -> None:
         place, wish, read_only = request.place, request.options, record.attachment.read_only
-        is_cut_short = record.formatting == self._machine.boot_id
+        never_used = request.secret is not None and request.secret.is_unused
+        is_cut_short = record.formatting == self._machine.boot_id or never_used
         wanted = Wish(
             request.capability.fs_type or wish.fs_type, read_only, is_cut_short, may_format=not request.static
         )
@@ -226,14 +257,14 @@ class Staging:
         return fs_type
 
     def _why_refused(self, record: StageRecord, fs_type: str, said: str) -> str:
-        device = mounters.by_name(self._machine.attachers, record.attacher).find(record.attachment)
+        device = mounters.of_record(self._machine, record).find(record.attachment)
         why = self._machine.filesystems.explain_refused_mount(device.path, fs_type) if device else ""
         volume = record.attachment.volume_id
         return f"the {fs_type} file system of volume {volume} cannot be mounted: {said}{'; ' if why else ''}{why}"
 
     def _clear(self, place: StagePlace, record: StageRecord) -> None:
         """Nothing of the stage is left. The record goes last: until then a repeated call finds what remains."""
-        attacher = mounters.by_name(self._machine.attachers, record.attacher)
+        attacher = mounters.of_record(self._machine, record)
         with step("node.unmount", place.volume_id):
             self._machine.mounts.unmount(place.volume_path)
             remove_target(place.volume_path)

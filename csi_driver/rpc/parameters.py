@@ -19,6 +19,7 @@ from csi_driver.model import (
     ImageLayout,
     SnapshotSpec,
 )
+from csi_driver.rpc.encryption_parameters import ENCRYPTION_KEYS, parse_encrypted
 from csi_driver.rpc.fields import check_text
 from csi_driver.rpc.topology import parse_constrained_pools
 
@@ -52,9 +53,9 @@ _DURATION = re.compile(r"([0-9]{1,9})([smhd])")
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _MOST_DAYS = 365
 TOPOLOGY_KEYS = ("topologyConstrainedPools",)
-NODE_KEYS = ("mounter", "mapOptions", "unmapOptions", "mkfsOptions", "tryOtherMounters")
+NODE_KEYS = ("mounter", "mapOptions", "unmapOptions", "mkfsOptions", "tryOtherMounters", *ENCRYPTION_KEYS)
 CLASS_KEYS = (*IMAGE_KEYS, *TOPOLOGY_KEYS, *COPY_KEYS, *TRASH_KEYS, *NODE_KEYS)
-NOT_YET = ("encrypted", "encryptionKMSID", "encryptionType", "thickProvision")
+NOT_YET = ("thickProvision",)
 """Known from other drivers and refused, since a volume without them would not be what was asked for."""
 
 
@@ -72,6 +73,7 @@ class ClassParameters:
     constrained_pools: tuple[ConstrainedPool, ...]
     context: Mapping[str, str]
     metadata: Mapping[str, str]
+    is_encrypted: bool = False
 
 
 def parse_class(given: Mapping[str, str], topology_of: str = "") -> ClassParameters:
@@ -93,6 +95,7 @@ def parse_class(given: Mapping[str, str], topology_of: str = "") -> ClassParamet
         constrained_pools=parse_constrained_pools(given.get("topologyConstrainedPools", ""), topology_of),
         context=_context(given),
         metadata={key: given[key] for key in KUBERNETES_METADATA if given.get(key)},
+        is_encrypted=parse_encrypted(given),
     )
 
 
@@ -238,6 +241,7 @@ def _context(given: Mapping[str, str]) -> dict[str, str]:
     mounter = given.get("mounter", "")
     if mounter and mounter not in MOUNTERS:
         raise InvalidRequest(f"parameter mounter is {mounter!r}; allowed are {', '.join(MOUNTERS)}")
+    parse_encrypted(given)
     other = given.get("tryOtherMounters", "")
     if other and other not in ("true", "false"):
         raise InvalidRequest(f"parameter tryOtherMounters is {other!r}; allowed are true and false")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from csi_driver.errors import InvalidRequest
 from csi_driver.model import Capability, CapacityRange, Credentials, SnapshotSpec, SourceKind, VolumeSource, VolumeSpec
 from csi_driver.mutable import NOTHING_SET, MutableParameters, Value
+from csi_driver.operations import encryption
 from csi_driver.operations.limits import refuse_unenforced
 from csi_driver.pb import csi_pb2 as pb
 from csi_driver.rpc import foreign_handles
@@ -57,6 +58,9 @@ def create_volume(request: pb.CreateVolumeRequest, topology_of: str = "") -> Vol
     parameters = parse_class(check_map("parameters", request.parameters), topology_of)
     mutable = _first_mutable(request, parameters)
     source = _content_source(request)
+    prepared = (
+        {encryption.METADATA_KEY: encryption.PREPARED} if parameters.is_encrypted else {}
+    )  # a copy has its source's
     # A copy without a wish has its source's size.
     is_sized = bool(capacity.required_bytes or source is None)
     return VolumeSpec(
@@ -69,7 +73,8 @@ def create_volume(request: pb.CreateVolumeRequest, topology_of: str = "") -> Vol
         layout=parameters.layout,
         image_prefix=parameters.image_prefix,
         owner=parameters.metadata.get("csi.storage.k8s.io/pvc/namespace", ""),
-        metadata=parameters.metadata,
+        metadata={**parameters.metadata, **prepared} if source is None else parameters.metadata,
+        is_encrypted=parameters.is_encrypted,
         context=parameters.context,
         source=source,
         flatten=parameters.flatten,

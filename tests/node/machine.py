@@ -14,6 +14,7 @@ from csi_driver.host.api import Attacher, Machine
 from csi_driver.host.filesystems import LocalFilesystems
 from csi_driver.host.fuse import FuseAttacher
 from csi_driver.host.krbd import KrbdAttacher
+from csi_driver.host.luks import LocalLuks
 from csi_driver.host.mounts import LocalMounts
 from csi_driver.locks import KeyedLocks
 from csi_driver.model import Credentials, ImageAddress, ImageTraits, StagedVolume, StaticImage
@@ -29,6 +30,7 @@ class KnownVolumes:
     monitors: tuple[str, ...]
     pool: str
     rados_namespace: str
+    uses: str
 
     def locate(self, volume_id: str, credentials: Credentials | None) -> StagedVolume:
         if not volume_id.startswith("vol-") or not credentials:
@@ -42,6 +44,15 @@ class KnownVolumes:
     def locate_static(self, image: StaticImage, credentials: Credentials | None) -> StagedVolume:
         """The images of such volumes are in the same pool."""
         return self.locate(image.name, credentials)
+
+    def is_unused(self, volume_id: str, credentials: Credentials | None) -> bool:
+        """By a file beside the run directory's: images of these tests have no entry."""
+        self.locate(volume_id, credentials)
+        return not (Path(self.uses) / volume_id).exists()
+
+    def note_use(self, volume_id: str, credentials: Credentials | None) -> None:
+        Path(self.uses).mkdir(parents=True, exist_ok=True)
+        (Path(self.uses) / volume_id).touch()
 
     def only_writer(self, volume_id: str, credentials: Credentials | None) -> AbstractContextManager[None]:
         """There is no other node here."""
@@ -72,5 +83,9 @@ class Setting:
         return _ATTACHERS[self.attacher_name](Path(self.run_directory))
 
     def operations(self) -> NodeOperations:
-        machine = Machine((self.attacher(),), LocalMounts(), LocalFilesystems(), self.boot_id)
-        return NodeOperations(machine, KnownVolumes(self.monitors, self.pool, self.rados_namespace), KeyedLocks())
+        machine = Machine((self.attacher(),), LocalMounts(), LocalFilesystems(), LocalLuks(), self.boot_id)
+        return NodeOperations(
+            machine,
+            KnownVolumes(self.monitors, self.pool, self.rados_namespace, f"{self.run_directory}-uses"),
+            KeyedLocks(),
+        )

@@ -1,5 +1,6 @@
 """The krbd attacher on a kernel that has it: secrets, refusals, growth of a mounted ext4, devices held or cut off."""
 
+import os
 import subprocess
 import threading
 from dataclasses import replace
@@ -122,14 +123,17 @@ def test_an_unstage_that_cannot_end_names_who_has_the_device(bench: Bench) -> No
         assert "process" in said
     bench.unstage(volume_id)
     bench.stage(volume_id, KINDS["ext4"])
-    script = f"echo there; exec sleep 600 < {bench.staging(volume_id)}"
+    # at another path: removing the staging path takes away what is mounted on it in every namespace
+    script = f"mount --bind {bench.staging(volume_id) / volume_id} /mnt && echo there && exec sleep 600"
     command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
-        assert holder.stdout
-        assert holder.stdout.readline() == b"there\n"
-        said = bench.message(bench.node.NodeUnstageVolume, bench.unstage_request(volume_id))
-        assert f"mount {bench.staging(volume_id) / volume_id}" in said
-        holder.kill()
+        try:
+            assert holder.stdout
+            assert holder.stdout.readline() == b"there\n"
+            said = bench.message(bench.node.NodeUnstageVolume, bench.unstage_request(volume_id))
+            assert "mount /mnt as process" in said
+        finally:
+            holder.kill()
     bench.unstage(volume_id)
 
 
@@ -140,8 +144,10 @@ def test_a_volume_that_was_cut_off_is_staged_anew_beside_another_of_the_same_cli
     bench.stage(other, BLOCK)
     device = bench.device_of(volume_id)
     bench.kill_device(volume_id)
-    with pytest.raises(OSError, match=r"Input/output|shutdown"), device.open("rb") as dead:
-        dead.read(4096)
+    with device.open("wb", buffering=0) as dead:
+        dead.write(b"lost" * 128)
+        with pytest.raises(OSError, match=r"Input/output|shutdown"):
+            os.fsync(dead.fileno())
     bench.stage(volume_id, BLOCK)
     with bench.device_of(volume_id).open("rb") as alive:
         assert alive.read(4096) == bytes(4096)

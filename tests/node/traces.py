@@ -86,7 +86,8 @@ class KrbdTraces:
         self._run = run_directory
 
     def attached(self) -> list[str]:
-        return [str(image.device.path) for image in KrbdDevices().mapped()]
+        mappers = [str(path) for path in Path("/dev/mapper").glob("luks-rbd-*")]
+        return [*(str(image.device.path) for image in KrbdDevices().mapped()), *mappers]
 
     def per_image(self) -> int:
         return 1
@@ -99,6 +100,8 @@ class KrbdTraces:
         """The blocklist does it."""
 
     def force_clean(self) -> None:
+        for mapper in Path("/dev/mapper").glob("luks-rbd-*"):
+            commands.run(["cryptsetup", "close", mapper.name], timeout_s=60, env={"DM_DISABLE_UDEV": "1"}, ok=None)
         for device in self.attached():
             argv = ["rbd", "device", "unmap", device, "--conf", "/dev/null", "--options", "noudev,force"]
             commands.run(argv, timeout_s=60, ok=None)

@@ -11,7 +11,6 @@ from csi_driver.host.krbd import KrbdAttacher
 from csi_driver.host.krbd_devices import KrbdDevices
 from csi_driver.model import ImageTraits
 
-FSID = "a8b9756a-4162-490f-a2a3-12011de66266"
 IMAGE = Attachment("vol", "rbd", "", "csi-vol-1", read_only=False)
 
 
@@ -23,8 +22,6 @@ def mapped(root: Path, number: int, **changes: str) -> None:
         "pool_ns": "",
         "name": "csi-vol-1",
         "current_snap": "-",
-        "cluster_fsid": FSID,
-        "client_id": "client4126",
         "major": "254",
         "minor": str(number * 16),
         "ro": "0",
@@ -45,6 +42,7 @@ def test_a_mapped_image_is_found_with_its_number_and_size(tmp_path: Path) -> Non
     mapped(tmp_path, 11)
     device = attacher(tmp_path).find(IMAGE)
     assert device
+    assert (tmp_path / "bus/rbd/devices/11/refresh").read_text() == "1"
     assert (str(device.path), device.number, device.size_bytes) == ("/dev/rbd11", "254:176", 1 << 20)
 
 
@@ -60,16 +58,6 @@ def test_a_mapped_image_is_found_with_its_number_and_size(tmp_path: Path) -> Non
 )
 def test_another_image_a_snapshot_or_a_device_of_other_rights_is_not_it(tmp_path: Path, other: dict[str, str]) -> None:
     mapped(tmp_path, 0, **other)
-    assert attacher(tmp_path).find(IMAGE) is None
-
-
-def test_a_device_whose_client_is_on_the_blocklist_is_dead(tmp_path: Path) -> None:
-    mapped(tmp_path, 0)
-    status = tmp_path / f"kernel/debug/ceph/{FSID}.client4126/status"
-    status.parent.mkdir(parents=True)
-    status.write_text("instance: client.4126 (2)127.0.0.1:0/3219\nblocklisted: false\n")
-    assert attacher(tmp_path).find(IMAGE)
-    status.write_text("instance: client.4126 (2)127.0.0.1:0/3219\nblocklisted: true\n")
     assert attacher(tmp_path).find(IMAGE) is None
 
 

@@ -70,6 +70,9 @@ def test_the_node_gets_the_keys_that_are_its_own(mounter: str) -> None:
         "unmapOptions": "force",
         "mkfsOptions": "-m1 -E x=y",
         "tryOtherMounters": "true",
+        "encrypted": "true",
+        "encryptionKMSID": "default",
+        "encryptionType": "block",
     }
     assert set(node) == set(NODE_KEYS)
     kept = {"dataPool": "d", "imageFeatures": "layering"}

@@ -1,0 +1,95 @@
+"""Encrypted volumes on a kernel with dm-crypt: no plain text in the image, growth, wrong passphrases, crashes of a stage."""
+
+import json
+from typing import Any
+
+import pytest
+
+from csi_driver.pb import csi_pb2 as pb
+from tests.node.bench import BLOCK, KINDS, MIB, SIZE_MIB, Bench, Code
+
+pytestmark = pytest.mark.attacher("krbd", "nbd")
+PATTERN = b"this is not to be read by anybody else. "
+
+
+def stage_request(bench: Bench, volume_id: str, wanted: Any = None, phrase: str = "correct horse") -> Any:
+    request = bench.stage_request(volume_id, wanted, encrypted="true")
+    request.secrets["encryptionPassphrase"] = phrase
+    return request
+
+
+@pytest.mark.smoke
+def test_an_encrypted_volume_keeps_its_data_and_shows_none_of_it(bench: Bench) -> None:
+    """Staged, written, grown while mounted, unstaged, staged again; with a wrong passphrase it is left as it is."""
+    volume_id = bench.new_volume()
+    bench.node.NodeStageVolume(stage_request(bench, volume_id))
+    record = json.loads((bench.staging(volume_id) / "image-meta.json").read_text())
+    assert (record["encrypted"], record["device"][:8]) == (True, "/dev/rbd")
+    target = bench.publish(volume_id)
+    (target / "secret").write_bytes(PATTERN * 20000)
+    bench.resize(volume_id, 2 * SIZE_MIB)
+    grow = pb.NodeExpandVolumeRequest(volume_id=volume_id, volume_path=str(target))
+    bench.node.NodeExpandVolume(grow)
+    stats = pb.NodeGetVolumeStatsRequest(volume_id=volume_id, volume_path=str(target))
+    assert bench.node.NodeGetVolumeStats(stats).usage[0].total > 1.7 * SIZE_MIB * MIB
+    bench.unpublish(volume_id)
+    bench.unstage(volume_id)
+    assert bench.leftovers() == []
+    exported = bench.directory / "exported"
+    bench.ceph.rbd("export", "--no-progress", bench.image(volume_id), str(exported))
+    assert PATTERN not in exported.read_bytes()
+    wrong = stage_request(bench, volume_id, phrase="battery staple")
+    assert bench.code(bench.node.NodeStageVolume, wrong) is Code.UNAUTHENTICATED
+    assert bench.leftovers() == []
+    bench.node.NodeStageVolume(stage_request(bench, volume_id))
+    assert (bench.staging(volume_id) / volume_id / "secret").read_bytes() == PATTERN * 20000
+
+
+def test_an_encrypted_volume_is_asked_for_its_passphrase_and_is_not_staged_as_plain(bench: Bench) -> None:
+    volume_id = bench.new_volume()
+    without = bench.stage_request(volume_id, encrypted="true")
+    assert bench.code(bench.node.NodeStageVolume, without) is Code.INVALID_ARGUMENT
+    bench.node.NodeStageVolume(stage_request(bench, volume_id))
+    bench.unstage(volume_id)
+    assert bench.code(bench.node.NodeStageVolume, bench.stage_request(volume_id)) is Code.FAILED_PRECONDITION
+    assert bench.leftovers() == []
+
+
+def test_a_volume_that_holds_data_is_not_encrypted_over(bench: Bench) -> None:
+    volume_id = bench.new_volume()
+    bench.stage(volume_id)
+    (bench.staging(volume_id) / volume_id / "file").write_text("kept")
+    bench.unstage(volume_id)
+    assert bench.code(bench.node.NodeStageVolume, stage_request(bench, volume_id)) is Code.FAILED_PRECONDITION
+    bench.stage(volume_id)
+    assert (bench.staging(volume_id) / volume_id / "file").read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    ("failpoint", "kind"),
+    [
+        ("luks.format:before", "ext4"),
+        ("luks.format:after", "ext4"),
+        ("luks.open:after", "ext4"),
+        ("node.format:before", "ext4"),
+        ("node.mount:after", "ext4"),
+        ("luks.open:after", "block"),
+    ],
+)
+def test_a_stage_killed_at_any_step_of_its_encryption_is_finished_by_the_next(
+    bench: Bench, failpoint: str, kind: str
+) -> None:
+    volume_id, wanted = bench.new_volume(), KINDS[kind]
+    bench.killed_call(stage_request(bench, volume_id, wanted), failpoint)
+    bench.node.NodeStageVolume(stage_request(bench, volume_id, wanted))
+    assert len(bench.traces.attached()) == 2  # the mapping, and the mapper on it
+    assert len(bench.mounts()) == 1
+
+
+@pytest.mark.parametrize("failpoint", ["luks.close:before", "luks.close:after", "krbd.unmap:after"])
+def test_an_unstage_killed_at_any_step_of_its_encryption_is_finished_by_the_next(bench: Bench, failpoint: str) -> None:
+    volume_id = bench.new_volume()
+    bench.node.NodeStageVolume(stage_request(bench, volume_id, BLOCK))
+    bench.killed_call(bench.unstage_request(volume_id), failpoint)
+    bench.unstage(volume_id)
+    assert bench.leftovers() == []
