@@ -199,6 +199,14 @@ class Bench:
         assert time.monotonic() - began < most_s
         return code
 
+    def settled_code(self, call: Callable[[Any], Any], request: object) -> Code:
+        """The first answer but ABORTED, which says that the call goes on."""
+        deadline = time.monotonic() + 180
+        while (code := self.code(call, request)) is Code.ABORTED:
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+        return code
+
     def until_ok(self, call: Callable[[Any], Any], request: object) -> None:
         """Repeated as an orchestrator does."""
         deadline = time.monotonic() + 180

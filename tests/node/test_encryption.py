@@ -18,11 +18,16 @@ def stage_request(bench: Bench, volume_id: str, wanted: Any = None, phrase: str 
     return request
 
 
+def stage(bench: Bench, volume_id: str, wanted: Any = None) -> None:
+    """Repeated while it goes on: without KVM and beside other work, cryptsetup's key derivation takes its time."""
+    bench.until_ok(bench.node.NodeStageVolume, stage_request(bench, volume_id, wanted))
+
+
 @pytest.mark.smoke
 def test_an_encrypted_volume_keeps_its_data_and_shows_none_of_it(bench: Bench) -> None:
     """Staged, written, grown while mounted, unstaged, staged again; with a wrong passphrase it is left as it is."""
     volume_id = bench.new_volume()
-    bench.node.NodeStageVolume(stage_request(bench, volume_id))
+    stage(bench, volume_id)
     record = json.loads((bench.staging(volume_id) / "image-meta.json").read_text())
     assert (record["encrypted"], record["device"][:8]) == (True, "/dev/rbd")
     target = bench.publish(volume_id)
@@ -39,9 +44,9 @@ def test_an_encrypted_volume_keeps_its_data_and_shows_none_of_it(bench: Bench) -
     bench.ceph.rbd("export", "--no-progress", bench.image(volume_id), str(exported))
     assert PATTERN not in exported.read_bytes()
     wrong = stage_request(bench, volume_id, phrase="battery staple")
-    assert bench.code(bench.node.NodeStageVolume, wrong) is Code.UNAUTHENTICATED
+    assert bench.settled_code(bench.node.NodeStageVolume, wrong) is Code.UNAUTHENTICATED
     assert bench.leftovers() == []
-    bench.node.NodeStageVolume(stage_request(bench, volume_id))
+    stage(bench, volume_id)
     assert (bench.staging(volume_id) / volume_id / "secret").read_bytes() == PATTERN * 20000
 
 
@@ -49,7 +54,7 @@ def test_an_encrypted_volume_is_asked_for_its_passphrase_and_is_not_staged_as_pl
     volume_id = bench.new_volume()
     without = bench.stage_request(volume_id, encrypted="true")
     assert bench.code(bench.node.NodeStageVolume, without) is Code.INVALID_ARGUMENT
-    bench.node.NodeStageVolume(stage_request(bench, volume_id))
+    stage(bench, volume_id)
     bench.unstage(volume_id)
     assert bench.code(bench.node.NodeStageVolume, bench.stage_request(volume_id)) is Code.FAILED_PRECONDITION
     assert bench.leftovers() == []
@@ -81,7 +86,7 @@ def test_a_stage_killed_at_any_step_of_its_encryption_is_finished_by_the_next(
 ) -> None:
     volume_id, wanted = bench.new_volume(), KINDS[kind]
     bench.killed_call(stage_request(bench, volume_id, wanted), failpoint)
-    bench.node.NodeStageVolume(stage_request(bench, volume_id, wanted))
+    stage(bench, volume_id, wanted)
     assert len(bench.traces.attached()) == 2  # the mapping, and the mapper on it
     assert len(bench.mounts()) == 1
 
@@ -89,7 +94,7 @@ def test_a_stage_killed_at_any_step_of_its_encryption_is_finished_by_the_next(
 @pytest.mark.parametrize("failpoint", ["luks.close:before", "luks.close:after", "krbd.unmap:after"])
 def test_an_unstage_killed_at_any_step_of_its_encryption_is_finished_by_the_next(bench: Bench, failpoint: str) -> None:
     volume_id = bench.new_volume()
-    bench.node.NodeStageVolume(stage_request(bench, volume_id, BLOCK))
+    stage(bench, volume_id, BLOCK)
     bench.killed_call(bench.unstage_request(volume_id), failpoint)
     bench.unstage(volume_id)
     assert bench.leftovers() == []
