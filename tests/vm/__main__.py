@@ -23,7 +23,7 @@ KEPT = CHECKOUT / ".cache/vm"
 CEPH_VARIABLE = "RBD_CSI_TEST_CEPH"
 _SUITE = ("tests/node", "--attacher", "krbd")
 _SMOKE = ("tests/node", "--attacher", "krbd", "-m", "smoke")
-_SUITE_S, _SMOKE_S, _EXEC_S = 5400, 480, 3600
+_SUITE_S, _SMOKE_S, _EXEC_S = 5400, 900, 3600
 
 
 def main() -> int:
