@@ -63,6 +63,7 @@ _FORMAT_2_REFUSED = (
 )
 _MOST_FORMAT_1 = 1
 """Clones of format 1 that a connection makes at once: under 64 of them librbd has aborted (docs/decisions/0013)."""
+_REMOVING = 3  # cls::rbd::TRASH_IMAGE_SOURCE_REMOVING
 _METADATA = "metadata_"
 _MARK = "csi.mark"
 
@@ -448,7 +449,34 @@ class RbdImages:
     def remove(self, name: str) -> None:
         self._ensure_trash()
         with self._doing("images.remove", name):
-            self._rbd.remove(self._ioctx, name)
+            self._despite_dead_watchers(
+                lambda: self._rbd.remove(self._ioctx, name), lambda: self.find_id(name) or self._find_removing(name)
+            )
+
+    def _despite_dead_watchers(self, remove: Callable[[], None], find_id: Callable[[], str | None]) -> None:
+        """Once more, when an image is said to be watched: perhaps by a client that is gone."""
+        try:
+            remove()
+        except rbd.Error as error:
+            image_id = find_id() if error.errno == errno.EBUSY else None
+            if image_id is None:
+                raise
+            self._objects.push_out(f"rbd_header.{image_id}")
+            remove()
+
+    def _find_removing(self, name: str) -> str | None:
+        """An image whose removal was cut short, in the object `rbd_trash`: keys `id_<id>`, values a version and a length (6
+        bytes), the source (u8, 3: removing), the name with its length (u32), … (Ceph: cls::rbd::TrashImageSpec). librbd lists
+        it nowhere, and goes on with it when the name is removed again.
+        """
+        begins = (struct.pack("<BI", _REMOVING, len(name.encode())) + name.encode()).decode(errors="replace")
+        after = ""
+        while page := self._objects.list_page("rbd_trash", prefix="id_", after=after, limit=_PAGE):
+            for key, text in page:
+                if text[6:].startswith(begins):
+                    return key.removeprefix("id_")
+            after = page[-1][0]
+        return None
 
     def write_metadata(self, image_id: str, write: MetadataWrite) -> None:
         """On the header, where the metadata are keys (Ceph: cls_rbd), and the mark is a key that librbd does not know."""
@@ -489,7 +517,7 @@ class RbdImages:
         self._ensure_trash()
         with self._doing("images.purge", image_id):
             try:
-                self._rbd.trash_remove(self._ioctx, image_id)
+                self._despite_dead_watchers(lambda: self._rbd.trash_remove(self._ioctx, image_id), lambda: image_id)
             except rbd.Error as error:
                 # The answer of a capability that is missing, too.
                 if error.errno == errno.EPERM and self._is_kept(image_id):

@@ -25,7 +25,7 @@ from csi_driver.model import Credentials
 from csi_driver.operations.audit.auditor import Auditor
 from csi_driver.operations.capacity import DEFAULT_OBJECT_BYTES, Capacity, room
 from csi_driver.operations.changed_blocks import ChangedBlocks
-from csi_driver.operations.creation import Behind, VolumeCreation
+from csi_driver.operations.creation import VolumeCreation
 from csi_driver.operations.deletion import VolumeDeletion
 from csi_driver.operations.expansion import VolumeExpansion
 from csi_driver.operations.fencing import NodeFencing
@@ -37,6 +37,7 @@ from csi_driver.operations.groups import GroupCreation
 from csi_driver.operations.health_listing import HealthListing
 from csi_driver.operations.listing import Listing
 from csi_driver.operations.lookup import VolumeLookup
+from csi_driver.operations.making import Behind
 from csi_driver.operations.modification import VolumeModification
 from csi_driver.operations.node import NodeOperations
 from csi_driver.operations.nodes import NodeRegistration, Nodes, OwnPools, RegisteredNodes
@@ -267,7 +268,9 @@ class Driver:
             snapshot_creation=SnapshotCreation(
                 self._sites, self._locks, Soon(self._purger.look_at, self._flattener.look_at)
             ),
-            snapshot_deletion=SnapshotDeletion(self._sites, self._locks, self._purger.look_at),
+            snapshot_deletion=SnapshotDeletion(
+                self._sites, self._locks, self._purger.look_at, self._purger.forget_soon
+            ),
             health=VolumeHealth(self._health_sites),
         )
 

@@ -5,10 +5,13 @@ widely deployed Ceph CSI driver; own keys are added, none is changed (layout.py 
 
   K   key `csi.volume.<request name>` of the directory `csi.volumes.<instance>`: the name's uuid
   O   object `csi.volume.<uuid>`: all that is known of one volume, its `state` among it
+  M   key `making.<uuid>` of the directory: what an entry begins with, beside its name; nothing once O is there
   D   key `deleted.<uuid>` of the directory: O has no K any more; still to be cleared away, or brought back without a name
   I   the image, T the image in the trash
 
-Create   K  by compare with ""  →  O `making`, exclusive  →  K read again  →  I  →  O `complete`
+Create   K  by compare with "", and M, in one write  →  I  →  O `complete`, exclusive; M dropped by a later claim, or a sweep
+         A copy, and a volume whose K is in another pool:
+         K  by compare with ""  →  O `making`, exclusive  →  K read again  →  I  →  O `complete`
          A copy at the hard depth:  … I  →  O `flattening`  →  queue (flatten_queue.py); refused for now; behind it the
          worker flattens I  →  O `complete` with depth 0  →  off the queue
 Delete   O `deleting`  →  I to the trash  →  K dropped and D put in one write  →  O `trashed`; answered; behind it
@@ -25,9 +28,11 @@ Every write on an existing O is one operation that begins by comparing `state`; 
 
   K O I            reached by               create by name                          delete by handle
   – – –            fresh                    start                                   OK
-  K – –            create, after K          take the uuid up: O exclusive           OK
-  K O – making     create, after O          fence the maker, make I                 fence, undo
-  K O I making     create, I half or whole  fence the maker, remove I, make it      fence, undo
+  K – –            copy, after K            take the uuid up: O exclusive           OK
+  K M – –          create, after K          fence the maker, O `making`, make I     fence, O `making`, undo
+  K M – I          create, I half or whole  fence, O `making`, remove I, make it    likewise
+  K O – making     copy, after O            fence the maker, make I                 fence, undo
+  K O I making     copy, I half or whole    fence the maker, remove I, make it      fence, undo
   K O I flattening create, I whole and deep count, queue, wait; shallow by now:   to the trash, as complete
                                             O `complete`, return it
   K O I complete   complete                 compare the request; return it          delete

@@ -16,6 +16,7 @@ class Entry:
     """What volumes and snapshots have in common. `size_bytes` is 0 where it is not recorded.
 
     `image_name` is the image that belongs to the entry: empty for a native snapshot, which is a snap on its source's.
+    is_noted: it stands beside its name alone, and its object is not written yet.
     """
 
     uuid: str
@@ -31,6 +32,7 @@ class Entry:
     journal_pool_id: int | None = None
     mutable: MutableParameters = NOTHING_SET
     is_unmade: bool = False
+    is_noted: bool = False
 
     @property
     def is_usable(self) -> bool:

@@ -4,8 +4,9 @@ Every method is one write (or one read) and names its step `journal.…`, at whi
 mean together stands in the package's docstring. A write that lost against another process raises `Lost`: read again.
 """
 
+import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
@@ -73,15 +74,24 @@ class Journal(Generic[E]):
         keys = self._objects.read(self._kind.object(uuid))
         return None if keys is None else self._parse(uuid, keys)
 
+    def load_noted(self, uuid: str) -> E | None:
+        """The entry as it stands beside its name, where its object is not written yet."""
+        note = self._objects.read_key(self._directory, layout.begun_key(uuid))
+        return replace(self._parse(uuid, json.loads(note)), is_noted=True) if note else None
+
+    def list_noted(self, after: str, limit: int = 500) -> list[str]:
+        """Uuids of entries that were begun beside their names, with or without an object since; as `list_deleted`."""
+        return self._list_uuids(layout.BEGUN_PREFIX, after, limit)
+
     def list_deleted(self, after: str, limit: int = 500) -> list[str]:
         """Uuids of entries that wait to be cleared away, in order, after one uuid; empty at the end."""
+        return self._list_uuids(layout.DELETED_PREFIX, after, limit)
+
+    def _list_uuids(self, prefix: str, after: str, limit: int) -> list[str]:
         page = self._objects.list_page(
-            self._directory,
-            prefix=layout.DELETED_PREFIX,
-            after=layout.deleted_key(after) if after else "",
-            limit=limit,
+            self._directory, prefix=prefix, after=prefix + after if after else "", limit=limit
         )
-        return [key.removeprefix(layout.DELETED_PREFIX) for key, _ in page]
+        return [key.removeprefix(prefix) for key, _ in page]
 
     def list_names(self, after: str, limit: int) -> list[tuple[str, Reserved | None]]:
         """A page of the directory's keys, of K and of D, with what each says; empty at the end, and only there.
@@ -114,20 +124,49 @@ class Journal(Generic[E]):
                     self._directory, Write(create=Create.ENSURE, compare={key: ""}, put={key: str(wanted)})
                 )
             except CompareFailed:
-                winner = self.find(request_name)
-                if winner is None:
-                    raise Lost(f"{self._kind.noun} name {request_name!r} is being deleted by another process") from None
-                return winner
+                return self._winner(request_name)
             return wanted
+
+    def claim_noted(self, entry: E, stale: Sequence[str]) -> Reserved:
+        """As `claim`, with the entry beside the name in the same write. stale: entries whose notes go with it."""
+        key, note = self._kind.name_key(entry.request_name), layout.begun_key(entry.uuid)
+        with step("journal.claim", entry.request_name):
+            try:
+                self._objects.apply(
+                    self._directory,
+                    Write(
+                        create=Create.ENSURE,
+                        compare={key: ""},
+                        put={key: entry.uuid, note: json.dumps(self._first_keys(entry))},
+                        drop=tuple(layout.begun_key(uuid) for uuid in stale),
+                    ),
+                )
+            except CompareFailed:
+                return self._winner(entry.request_name)
+            return Reserved(entry.uuid)
+
+    def _winner(self, request_name: str) -> Reserved:
+        winner = self.find(request_name)
+        if winner is None:
+            raise Lost(f"{self._kind.noun} name {request_name!r} is being deleted by another process")
+        return winner
+
+    def drop_notes(self, uuids: Sequence[str]) -> None:
+        """Of entries that have objects, or no name any more."""
+        with step("journal.drop_notes", f"{len(uuids)}"):
+            notes = tuple(layout.begun_key(uuid) for uuid in uuids)
+            self._objects.apply(self._directory, Write(create=Create.ENSURE, drop=notes))
 
     def begin(self, entry: E) -> None:
         """Write O exclusively. Raises Lost when it is there."""
-        keys = self._first_keys(entry)
         with step("journal.begin", entry.uuid):
-            try:
-                self._objects.apply(self._kind.object(entry.uuid), Write(create=Create.EXCLUSIVE, put=keys))
-            except ObjectExists:
-                raise Lost(f"{self._kind.noun} name {entry.request_name!r} is being made by another process") from None
+            self._write_first(entry, self._first_keys(entry))
+
+    def _write_first(self, entry: E, keys: Mapping[str, str]) -> None:
+        try:
+            self._objects.apply(self._kind.object(entry.uuid), Write(create=Create.EXCLUSIVE, put=keys))
+        except ObjectExists:
+            raise Lost(f"{self._kind.noun} name {entry.request_name!r} is being made by another process") from None
 
     def _first_keys(self, entry: E) -> dict[str, str]:
         keys = {
@@ -157,18 +196,26 @@ class Journal(Generic[E]):
     def take_over(self, entry: E, maker: str) -> E:
         """From a maker that was fenced; the entry afterwards. Also adopts an entry that ceph-csi never finished."""
         now = round(time.time())
+        taken = replace(entry, state=State.MAKING, maker=maker, made_at=now, is_noted=False)
         with step("journal.take_over", entry.uuid):
-            self._change(
-                entry,
-                put={layout.STATE: State.MAKING, layout.MAKER: maker, layout.MADE_AT: str(now)},
-                also={layout.MAKER: entry.maker},
-            )
-        return replace(entry, state=State.MAKING, maker=maker, made_at=now)
+            if entry.is_noted:
+                self._write_first(taken, self._first_keys(taken))
+            else:
+                self._change(
+                    entry,
+                    put={layout.STATE: State.MAKING, layout.MAKER: maker, layout.MADE_AT: str(now)},
+                    also={layout.MAKER: entry.maker},
+                )
+        return taken
 
     def complete(self, entry: E, put: Mapping[str, str]) -> None:
         """`put`: what is known only now that it is made."""
+        put = {layout.STATE: State.COMPLETE, **put}
         with step("journal.complete", entry.uuid):
-            self._change(entry, put={layout.STATE: State.COMPLETE, **put}, also={layout.MAKER: entry.maker})
+            if entry.is_noted:
+                self._write_first(entry, self._first_keys(entry) | put)
+            else:
+                self._change(entry, put=put, also={layout.MAKER: entry.maker})
 
     def await_flatten(self, entry: E, put: Mapping[str, str]) -> E:
         """`put`: as with `complete`; the entry afterwards. The image is whole, so that no one takes it over any more."""
@@ -229,13 +276,14 @@ class Journal(Generic[E]):
         return replace(marked, maker=maker, made_at=now) if maker else marked
 
     def release_name(self, entry: E) -> None:
-        """Drop K if it still is this volume's, and put D, in one write."""
+        """Drop K if it still is this volume's, and what stands beside it, and put D, in one write."""
         key, note = self._kind.name_key(entry.request_name), {layout.deleted_key(entry.uuid): entry.image_id}
+        dropped = (key, layout.begun_key(entry.uuid))
         with step("journal.release_name", entry.uuid):
             try:
                 self._objects.apply(
                     self._directory,
-                    Write(create=Create.ENSURE, compare={key: entry.uuid}, drop=(key,), put=note),
+                    Write(create=Create.ENSURE, compare={key: entry.uuid}, drop=dropped, put=note),
                 )
             except CompareFailed:
                 self._objects.apply(self._directory, Write(create=Create.ENSURE, put=note))
@@ -316,7 +364,8 @@ class Journal(Generic[E]):
     def _drop_key(self, request_name: str, expected: Reserved) -> None:
         key = self._kind.name_key(request_name)
         try:
-            self._objects.apply(self._directory, Write(compare={key: str(expected)}, drop=(key,)))
+            dropped = (key, layout.begun_key(expected.uuid))
+            self._objects.apply(self._directory, Write(compare={key: str(expected)}, drop=dropped))
         except (CompareFailed, ObjectMissing):
             return
 

@@ -120,6 +120,14 @@ def node_claims(instance: str, node_id: str) -> str:
     return f"csi.node.{instance}.{node_id}"
 
 
+BEGUN_PREFIX = "making."
+
+
+def begun_key(uuid: str) -> str:
+    """Beside a name's key: the keys with which the object will begin, as JSON."""
+    return BEGUN_PREFIX + uuid
+
+
 DELETED_PREFIX = "deleted."
 
 

@@ -1,56 +1,43 @@
 """CreateVolume: empty volumes, and copies of snapshots and volumes.
 
 `decide` says what has to be done, given what a crash or another process may have left; its rows are those of the table in
-the journal's docstring. `VolumeCreation` does it. Rolls forward: after the name is claimed, whatever fails leaves the
-entry for the next call; only a refusal that is final clears it away first.
+the journal's docstring. `VolumeCreation` does it; the image is made in making.py.
 """
 
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import replace
 from enum import Enum, auto
 
 import structlog
 
-from csi_driver.ceph.api import ImageExists, ImageMissing, MetadataWrite
+from csi_driver.ceph.api import ImageMissing
 from csi_driver.errors import (
     Busy,
-    ClusterUnavailable,
     Conflict,
-    DriverError,
     Inconsistent,
     InvalidRequest,
-    OutOfRange,
     PoolMissing,
     Rejected,
-    StillWorking,
 )
-from csi_driver.journal import layout
-from csi_driver.journal.entries import ClonedFrom, VolumeEntry
+from csi_driver.journal.entries import VolumeEntry
 from csi_driver.journal.journal import Lost, Reserved
 from csi_driver.journal.layout import State
 from csi_driver.locks import KeyedLocks
-from csi_driver.model import CloneFormat, Credentials, FlattenPolicy, Volume, VolumeSpec
-from csi_driver.mutable import MutableParameters
+from csi_driver.model import Credentials, Volume, VolumeSpec
 from csi_driver.operations.agreement import agreed, difference
 from csi_driver.operations.deletion import (
     delete_entry,
     finish_delete,
     release_name,
-    remove_clone_snap,
     remove_unmade,
     undo,
 )
-from csi_driver.operations.depth import Plan, depth_if_shallow, enqueue, plan, with_depth
-from csi_driver.operations.description import volume_context
-from csi_driver.operations.flattener import Flattener
-from csi_driver.operations.limits import first_settings
-from csi_driver.operations.naming import VolumeName
-from csi_driver.operations.origin import Origin, open_origin, source_lock
+from csi_driver.operations.making import Behind, Making
+from csi_driver.operations.naming import RecentNames, StaleNotes, VolumeName
+from csi_driver.operations.origin import Origin, source_lock
 from csi_driver.operations.refusals import REFUSALS, told
-from csi_driver.operations.relief import relieve
-from csi_driver.operations.site import PoolKey, Site, Sites, load_usable
+from csi_driver.operations.site import PoolKey, Site, Sites
 from csi_driver.operations.topology import bound_to, choose_pool, is_reachable
 
 log = structlog.get_logger(__name__)
@@ -89,14 +76,6 @@ def decide(spec: VolumeSpec, reserved: Reserved | None, entry: VolumeEntry | Non
     return {State.MAKING: Step.TAKE_OVER, State.FLATTENING: Step.AWAIT_FLATTEN}.get(entry.state, Step.REUSE)
 
 
-@dataclass(frozen=True)
-class Behind:
-    """What goes on behind the calls. `purge_soon` has a pool looked at."""
-
-    purge_soon: Callable[[PoolKey], None]
-    flattener: Flattener
-
-
 class VolumeCreation:
     """Makes volumes."""
 
@@ -104,6 +83,8 @@ class VolumeCreation:
         self._sites = sites
         self._locks = locks
         self._behind = behind
+        self._recent = RecentNames()
+        self._stale = StaleNotes()
 
     def create(self, spec: VolumeSpec, credentials: Credentials | None) -> Volume:
         """Raises Conflict, InvalidRequest, NotFound (the source), OutOfRange, NoSpace, Inconsistent, or Unfinished."""
@@ -122,8 +103,11 @@ class VolumeCreation:
     def _rounds(self, names: Site, spec: VolumeSpec) -> Volume:
         """`names`: where the name's key is."""
         new_uuid = str(uuid.uuid4())
+        may_be_taken = self._recent.add(names.name_lock(spec.name)) or spec.source or spec.constrained_pools
         for _ in range(_ROUNDS):
-            reserved = names.journal.find(spec.name)
+            # A new name is claimed without looking: the claim itself tells when it is taken.
+            reserved = names.journal.find(spec.name) if may_be_taken else None
+            may_be_taken = True
             try:
                 if volume := self._round(names, spec, reserved, new_uuid):
                     return volume
@@ -138,36 +122,37 @@ class VolumeCreation:
         if not spec.constrained_pools:
             if reserved and reserved.pool_id not in (None, names.pool.pool_id):
                 raise Conflict(f"volume name {spec.name!r} is taken by a volume in the pool with id {reserved.pool_id}")
-            return _Creation(names, names, spec, self._behind).round(reserved, new_uuid)
+            return self._creation(names, names, spec).round(reserved, new_uuid)
         if reserved is None:
             bound = bound_to(spec, choose_pool(spec))
             with self._sites.open(replace(names.key, pool=bound.pool), as_maker=True) as site:
-                return _Creation(site, names, bound, self._behind).round(None, new_uuid)
+                return self._creation(site, names, bound).round(None, new_uuid)
         pool_id = names.pool.pool_id if reserved.pool_id is None else reserved.pool_id
         with self._sites.open(replace(names.key, pool=pool_id), as_maker=True) as site:
             pools = [pool for pool in spec.constrained_pools if pool.name == site.pool.name]
             if not pools or not is_reachable(pools[0].segments, spec.reachable_from):
-                _Creation(site, names, spec, self._behind).move_away(reserved)
+                self._creation(site, names, spec).move_away(reserved)
                 return None
-            return _Creation(site, names, bound_to(spec, pools[0]), self._behind).round(reserved, new_uuid)
+            return self._creation(site, names, bound_to(spec, pools[0])).round(reserved, new_uuid)
+
+    def _creation(self, site: Site, names: Site, spec: VolumeSpec) -> "_Creation":
+        return _Creation(site, spec, VolumeName(names, site, spec.name), self._stale, self._behind)
 
 
 class _Creation:
-    """One round of a CreateVolume, its name held, and its source shared with other copies.
+    """One round of a CreateVolume, its name held, and its source shared with other copies. site: where the image is made"""
 
-    site: where the image is made · names: where the name's key is
-    """
-
-    def __init__(self, site: Site, names: Site, spec: VolumeSpec, behind: "Behind") -> None:
+    def __init__(self, site: Site, spec: VolumeSpec, name: VolumeName, stale: StaleNotes, behind: "Behind") -> None:
         self._site = site
         self._spec = spec
         self._journal = site.journal
-        self._name = VolumeName(names, site, spec.name)
-        self._behind = behind
+        self._name = name
+        self._stale = stale
+        self._making = Making(site, spec, name, behind)
 
     def move_away(self, reserved: Reserved) -> None:
         """Clear away what was begun in a pool that this request does not allow. Raises Conflict when a volume lives there."""
-        entry = self._journal.load(reserved.uuid)
+        entry = self._load(reserved)
         if entry is not None and entry.is_usable:
             raise Conflict(
                 f"volume name {self._spec.name!r} is taken by a volume in pool {self._site.pool.name!r}, which is not of the "
@@ -181,12 +166,12 @@ class _Creation:
 
     def round(self, reserved: Reserved | None, new_uuid: str) -> Volume | None:
         """None: look again."""
-        entry = self._journal.load(reserved.uuid) if reserved else None
+        entry = self._load(reserved) if reserved else None
         step = decide(self._spec, reserved, entry)
         if entry is None or step is Step.TAKE_OVER:
             with ExitStack() as stack:
                 try:
-                    origin = stack.enter_context(self._origin())
+                    origin = stack.enter_context(self._making.origin())
                 except Rejected:
                     self._clear_begun(entry, reserved)
                     raise
@@ -194,7 +179,7 @@ class _Creation:
         if step is Step.REUSE:
             return self._reuse(entry)
         if step is Step.AWAIT_FLATTEN:
-            return self._await_flatten(entry)
+            return self._making.await_flatten(entry)
         if step is Step.AWAIT_UNDELETE:
             raise Busy(
                 f"volume {self._site.handle(entry.uuid)} of this name is being brought back "
@@ -206,15 +191,8 @@ class _Creation:
             release_name(self._site, entry)
         return None
 
-    @contextmanager
-    def _origin(self) -> Iterator[Origin | None]:
-        if self._spec.source is None:
-            yield None
-            return
-        with open_origin(self._site, self._spec.source) as origin:
-            origin.size_for(self._spec)  # refused before anything is written
-            origin.refuse_other_encryption(self._spec)
-            yield with_depth(self._site, origin, self._spec.source, self._policy(self._spec.mutable))
+    def _load(self, reserved: Reserved) -> VolumeEntry | None:
+        return self._journal.load(reserved.uuid) or self._journal.load_noted(reserved.uuid)
 
     def _clear_begun(self, entry: VolumeEntry | None, reserved: Reserved | None) -> None:
         """What an earlier call began, and can no longer be finished."""
@@ -232,9 +210,28 @@ class _Creation:
     ) -> Volume | None:
         if entry is not None:
             return self._take_over(entry, origin)
+        if reserved is None and origin is None and self._name.is_beside_image:
+            return self._begin_at_name(new_uuid)
         if reserved is None and not self._name.claim(new_uuid):
             return None
         return self._begin(reserved or new_uuid, origin)
+
+    def _begin_at_name(self, new_uuid: str) -> Volume | None:
+        """An empty volume: what it begins with stands beside its name, and its entry is written once, when it is whole."""
+        entry = replace(self._new_entry(new_uuid, None), is_noted=True)
+        place = f"{self._site.key.cluster_id}/{self._site.pool.pool_id}"
+        stale = self._stale.take(place)
+        try:
+            if not self._name.claim_noted(entry, stale):
+                return None
+        except Rejected:
+            # In a full pool nothing is written, and a volume of this name may be there all the same.
+            if self._name.is_taken():
+                return None
+            raise
+        volume = self._making.make(entry, None)
+        self._stale.add(place, new_uuid)
+        return volume
 
     def _new_entry(self, new_uuid: str, origin: Origin | None) -> VolumeEntry:
         spec = self._spec
@@ -266,7 +263,7 @@ class _Creation:
         if not self._name.is_of(new_uuid):
             undo(self._site, entry)
             return None
-        return self._make(entry, origin)
+        return self._making.make(entry, origin)
 
     def _take_over(self, entry: VolumeEntry, origin: Origin | None) -> Volume:
         self._site.fence(entry)
@@ -275,129 +272,11 @@ class _Creation:
             wanted = replace(self._spec.mutable, version=taken.mutable.version + 1)
             taken = self._journal.record_mutable(taken, wanted)
         remove_unmade(self._site, taken)
-        return self._make(taken, origin)
-
-    def _make(self, entry: VolumeEntry, origin: Origin | None) -> Volume:
-        """The image, and the entry `complete`."""
-        with self._settled(entry):
-            images = self._site.pool.images
-            size_bytes = entry.size_bytes or self._spec.size_bytes
-            if origin and entry.cloned_from:
-                size_bytes = self._clone(entry, origin, entry.cloned_from, size_bytes)
-            else:
-                images.create(entry.image_name, size_bytes, self._spec.layout)
-            image_id = images.find_id(entry.image_name)
-            if image_id is None:
-                raise ClusterUnavailable(f"image {entry.image_name} has no id right after it was made; repeat the call")
-            self._set_metadata(image_id, entry, size_bytes)
-            depth = origin.depth_of_copy if origin else 0
-            made = {layout.IMAGE_ID: image_id, layout.SIZE: str(size_bytes), layout.DEPTH: str(depth)}
-            done = replace(entry, image_id=image_id, size_bytes=size_bytes, depth=depth)
-            if plan(self._policy(entry.mutable), depth) is Plan.WAIT:
-                return self._await_flatten(self._journal.await_flatten(done, made))
-            self._journal.complete(entry, made)
-        return self._handed_out(done)
-
-    def _set_metadata(self, image_id: str, entry: VolumeEntry, size_bytes: int) -> None:
-        """Whose volume it is, and its limits: before anybody has it open."""
-        is_copy = entry.cloned_from is not None
-        write = first_settings(entry.mutable, size_bytes, self._spec.metadata, is_copy=is_copy)
-        if write != MetadataWrite():
-            self._site.pool.images.write_metadata(image_id, write)
-
-    def _policy(self, mutable: MutableParameters) -> FlattenPolicy:
-        return self._spec.flatten.changed(mutable)
-
-    def _await_flatten(self, entry: VolumeEntry) -> Volume:
-        """The volume, if others have shortened its chain meanwhile. Raises StillWorking."""
-        depth = depth_if_shallow(self._site, entry, self._policy(entry.mutable))
-        if depth is not None:
-            self._journal.record_depth(entry, depth)
-            return self._volume(entry)
-        self._have_flattened(entry, is_awaited=True)
-        raise StillWorking(
-            f"volume name {entry.request_name!r}: its image {entry.image_name} would have {entry.depth} ancestors and "
-            f"hardCloneDepth is {self._policy(entry.mutable).hard_depth}, so that it is flattened before it is handed out: "
-            f"{self._behind.flattener.describe(self._site, entry.image_id)}; repeat the call"
-        )
-
-    def _handed_out(self, entry: VolumeEntry) -> Volume:
-        """Queued after the entry is complete; a crash in between is mended by the repeated call."""
-        if plan(self._policy(entry.mutable), entry.depth or 0) is Plan.QUEUE:
-            self._have_flattened(entry, is_awaited=False)
-        return self._volume(entry)
-
-    def _have_flattened(self, entry: VolumeEntry, *, is_awaited: bool) -> None:
-        if enqueue(self._site, entry, is_awaited=is_awaited):
-            self._behind.flattener.look_at(replace(self._site.key, pool=self._site.pool.pool_id))
-
-    def _clone(self, entry: VolumeEntry, origin: Origin, cloned_from: ClonedFrom, size_bytes: int) -> int:
-        """One clone, grown; its bytes. The snap that was cut for it goes to the trash namespace, or stays with format 1."""
-        images = self._site.pool.images
-        try:
-            cloned_bytes = origin.cut(cloned_from)
-            self._refuse_deleted(origin, cloned_from)
-            self._refuse_above_limit(cloned_bytes, origin)
-            made = images.clone(origin.clone_source(cloned_from, self._spec), entry.image_name, self._spec.layout)
-        except ImageMissing as error:
-            with self._origin():  # NotFound, if it was deleted just now
-                raise ClusterUnavailable(f"the source {origin.handle} cannot be cloned: {error}") from error
-        if size_bytes > cloned_bytes:
-            images.grow(entry.image_name, size_bytes)
-        if cloned_from.is_temporary and made is not CloneFormat.ONE:
-            remove_clone_snap(self._site, entry)
-            self._have_source_finished(origin)
-        return max(size_bytes, cloned_bytes)
-
-    def _refuse_deleted(self, origin: Origin, cloned_from: ClonedFrom) -> None:
-        """After the cut: a delete looks for snaps after its mark, so that one of the two sees the other. Raises NotFound.
-
-        A volume that was deleted before the cut, and held by other snaps, may have lost its data by now.
-        """
-        if cloned_from.is_temporary:
-            with self._site.beside(origin.handle.pool_id) as there:
-                load_usable(there, origin.handle)
-
-    def _refuse_above_limit(self, size_bytes: int, origin: Origin) -> None:
-        limit = self._spec.capacity.limit_bytes
-        if limit and size_bytes > limit:
-            raise OutOfRange(
-                f"capacity_range.limit_bytes {limit} is below the {size_bytes} bytes that {origin.handle} has by now"
-            )
-
-    def _have_source_finished(self, origin: Origin) -> None:
-        """A source that was deleted meanwhile was held by the snap alone, perhaps."""
-        with self._site.beside(origin.handle.pool_id) as there:
-            relieve(there, origin.image_id, self._behind.flattener.look_at)
-            entry = there.journal.load(origin.handle.uuid)
-            if entry is not None and not entry.is_usable:
-                self._behind.purge_soon(replace(self._site.key, pool=origin.handle.pool_id))
-
-    @contextmanager
-    def _settled(self, entry: VolumeEntry) -> Iterator[None]:
-        """A refusal leaves nothing behind; everything else leaves the entry to be taken up by the next call."""
-        try:
-            yield
-        except Rejected as refusal:
-            try:
-                undo(self._site, entry)
-            except Exception as trouble:  # noqa: BLE001 - whatever it is, the refusal is no longer the whole truth
-                log.warning("a refused create could not be cleared away yet", volume=entry.uuid, reason=str(trouble))
-                raise ClusterUnavailable(f"{refusal}; clearing it away did not end: {trouble}") from refusal
-            raise
-        except ImageExists as error:
-            raise Inconsistent(
-                f"image {entry.image_name} exists, but the journal knows no maker of it; nothing was touched"
-            ) from error
-        except DriverError:
-            raise
-        except Exception as error:
-            log.exception("an unknown fault while making a volume", volume=entry.uuid)
-            raise ClusterUnavailable(f"volume name {entry.request_name!r} is not finished: {error!r}") from error
+        return self._making.make(taken, origin)
 
     def _reuse(self, entry: VolumeEntry) -> Volume:
         if entry.state is State.COMPLETE:
-            return self._handed_out(entry)
+            return self._making.handed_out(entry)
         return self._reuse_foreign(entry)
 
     def _reuse_foreign(self, entry: VolumeEntry) -> Volume:
@@ -416,9 +295,4 @@ class _Creation:
                 f"volume name {self._spec.name!r} is taken: it has {info.size_bytes} bytes, "
                 f"asked for are at least {self._spec.capacity.required_bytes}"
             )
-        return self._volume(entry, info.size_bytes)
-
-    def _volume(self, entry: VolumeEntry, size_bytes: int = 0) -> Volume:
-        context = volume_context(self._site, entry, self._spec.context, self._name.journal_pool)
-        handle = str(self._site.handle(entry.uuid))
-        return Volume(handle, size_bytes or entry.size_bytes, context, self._spec.source, self._spec.topology)
+        return self._making.volume(entry, info.size_bytes)

@@ -13,6 +13,7 @@ from csi_driver.ceph.api import ImageBusy, ImageHasSnapshots, ImageInfo, ImageMi
 from csi_driver.errors import Busy, Inconsistent, InUse, NotFound, PoolMissing
 from csi_driver.ids import Handle
 from csi_driver.journal.entries import VolumeEntry
+from csi_driver.journal.journal import Reserved
 from csi_driver.journal.layout import State
 from csi_driver.journal.publications import parse_publications
 from csi_driver.locks import KeyedLocks
@@ -47,7 +48,7 @@ class VolumeDeletion:
             return
         try:
             with self._locks.hold(volume_lock(handle)), self._sites.open_of(handle, credentials, as_maker=True) as site:
-                entry = site.journal.load(handle.uuid)
+                entry = site.journal.load(handle.uuid) or site.journal.load_noted(handle.uuid)
                 if entry is None:
                     _refuse_unexplained_image(site, handle)
                     return
@@ -82,6 +83,12 @@ def delete_entry(site: Site, entry: VolumeEntry) -> None:
 
 def undo(site: Site, entry: VolumeEntry) -> None:
     """Clear away what was never handed out. The maker is this process, or fenced."""
+    if entry.is_noted and entry.maker != site.cluster.address:
+        entry = site.journal.take_over(entry, site.cluster.address)  # of several that undo it one goes on
+    if entry.is_noted:
+        remove_unmade(site, entry)
+        site.journal.drop_name(entry.request_name, Reserved(entry.uuid))
+        return
     finish_delete(site, site.journal.mark_deleting(entry, unmade=True))
 
 

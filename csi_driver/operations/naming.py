@@ -2,7 +2,12 @@
 class's `pool` holds the names, and the name's key says which pool was chosen. That layout is ceph-csi's.
 """
 
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+
 from csi_driver.errors import Busy
+from csi_driver.journal.entries import VolumeEntry
 from csi_driver.journal.journal import Reserved
 from csi_driver.operations.site import Site
 
@@ -24,6 +29,17 @@ class VolumeName:
         wanted = Reserved(uuid, self._image_pool_id)
         return self._journal.claim(self._name, wanted) == wanted
 
+    @property
+    def is_beside_image(self) -> bool:
+        return self._image_pool_id is None
+
+    def claim_noted(self, entry: VolumeEntry, stale: Sequence[str]) -> bool:
+        """As `claim`, with the entry beside the name, where that is in the image's pool. stale: notes that go with it."""
+        return self._journal.claim_noted(entry, stale) == Reserved(entry.uuid)
+
+    def is_taken(self) -> bool:
+        return self._journal.find(self._name) is not None
+
     def is_of(self, uuid: str) -> bool:
         return self._journal.find(self._name) == Reserved(uuid, self._image_pool_id)
 
@@ -34,3 +50,42 @@ class VolumeName:
         if self._entries.load(uuid) is not None:
             self._journal.claim(self._name, reserved)
             raise Busy(f"volume name {self._name!r} is being made by another process; repeat the call")
+
+
+class RecentNames:
+    """Names that this process has claimed or found lately: of these alone it reads first whether they are taken."""
+
+    def __init__(self, most: int = 4096) -> None:
+        self._guard = threading.Lock()
+        self._names: OrderedDict[str, None] = OrderedDict()
+        self._most = most
+
+    def add(self, key: str) -> bool:
+        """Whether it was there."""
+        with self._guard:
+            was_there = key in self._names
+            self._names[key] = None
+            self._names.move_to_end(key)
+            if len(self._names) > self._most:
+                self._names.popitem(last=False)
+            return was_there
+
+
+class StaleNotes:
+    """Entries of this process that have their objects by now: the next claim in their pool takes their notes away.
+
+    What is forgotten here, the sweep of the pool finds.
+    """
+
+    def __init__(self, most: int = 256) -> None:
+        self._guard = threading.Lock()
+        self._uuids: dict[str, deque[str]] = {}
+        self._most = most
+
+    def add(self, pool: str, uuid: str) -> None:
+        with self._guard:
+            self._uuids.setdefault(pool, deque(maxlen=self._most)).append(uuid)
+
+    def take(self, pool: str) -> list[str]:
+        with self._guard:
+            return list(self._uuids.pop(pool, ()))

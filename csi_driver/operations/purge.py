@@ -3,13 +3,16 @@
 Two processes may look through one pool: the journal's compare gives each image to one of them.
 """
 
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import structlog
 
 from csi_driver.ceph.api import ImageBusy, ImageHasSnapshots, ImageKept
 from csi_driver.errors import DriverError
-from csi_driver.journal.journal import E, Journal
+from csi_driver.journal.journal import E, Journal, Lost, Reserved
+from csi_driver.journal.layout import State
 from csi_driver.locks import KeyedLocks
 from csi_driver.operations.clearing import clear_group, clear_snapshot, clear_volume
 from csi_driver.operations.pool_tasks import Pace, PoolTasks, Swept
@@ -31,10 +34,28 @@ class Purger:
         self.look_at = self._tasks.look_at
         self.stop = self._tasks.stop
         self.backlog = self._tasks.backlog
+        self._guard = threading.Lock()
+        self._to_forget: dict[PoolKey, list[str]] = {}
+
+    def forget_soon(self, key: PoolKey, uuid: str) -> None:
+        """Remove the entry of a deleted snapshot of which nothing else is left. A process that dies before finds it by D."""
+        with self._guard:
+            self._to_forget.setdefault(key, []).append(uuid)
+        self.look_at(key)
+
+    def _forget(self, site: Site, key: PoolKey) -> Swept:
+        with self._guard:
+            uuids = self._to_forget.pop(key, [])
+        for uuid in uuids:
+            with suppress(Lost):
+                site.snapshots.forget(uuid, State.DELETING)
+        return Swept(cleared=len(uuids))
 
     def _sweep(self, key: PoolKey) -> Swept:
         swept = Swept()
         with self._sites.open(key, as_maker=True) as site:
+            swept += self._forget(site, key)
+            swept += _drop_stale_notes(site.journal)
             # Snapshots first: with the last of them a deleted volume can go.
             for uuids, clear in (
                 (_all_deleted(site.groups), clear_group),
@@ -65,3 +86,22 @@ def _all_deleted(journal: Journal[E]) -> Iterator[str]:
     while page := journal.list_deleted(after):
         yield from page
         after = page[-1]
+
+
+def _drop_stale_notes(journal: Journal[E]) -> Swept:
+    """What creates noted beside their names, and have written as entries since."""
+    swept, after = Swept(), ""
+    while page := journal.list_noted(after):
+        after = page[-1]
+        if stale := [uuid for uuid in page if _is_stale(journal, uuid)]:
+            journal.drop_notes(stale)
+            swept += Swept(cleared=len(stale))
+    return swept
+
+
+def _is_stale(journal: Journal[E], uuid: str) -> bool:
+    """Name and note are put in one write: a note that was seen, and whose name is not its own after that, is a leftover."""
+    if journal.load(uuid) is not None:
+        return True
+    noted = journal.load_noted(uuid)
+    return noted is not None and journal.find(noted.request_name) != Reserved(uuid)

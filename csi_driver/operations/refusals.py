@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from csi_driver.errors import AccessDenied, ClusterUnavailable, DriverError, NoSpace
+from csi_driver.errors import AccessDenied, ClusterUnavailable, DriverError, NoSpace, NotFound
 from csi_driver.journal.journal import E, Journal
 
-REFUSALS = (NoSpace, AccessDenied)
-"""What Ceph may say to any call. Other refusals are the driver's own, and come before anything is begun, or after the end."""
+REFUSALS = (NoSpace, AccessDenied, NotFound)
+"""What Ceph may say to any call, and that the source is gone: another create of the name may have found it there, and have
+begun. Other refusals are the driver's own, and come before anything is begun, or after the end.
+"""
 
 
 def told(refusal: DriverError, journal: Journal[E], request_name: str) -> DriverError:

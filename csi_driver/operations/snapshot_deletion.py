@@ -20,12 +20,21 @@ from csi_driver.operations.site import PoolKey, Site, Sites, snapshot_lock
 
 
 class SnapshotDeletion:
-    """Deletes snapshots. `purge_soon` has a pool looked at behind the call."""
+    """Deletes snapshots. `forget_soon` has the entry of one whose snap and name are gone removed behind the call, and the
+    pool looked at; `purge_soon` the last alone.
+    """
 
-    def __init__(self, sites: Sites, locks: KeyedLocks, purge_soon: Callable[[PoolKey], None]) -> None:
+    def __init__(
+        self,
+        sites: Sites,
+        locks: KeyedLocks,
+        purge_soon: Callable[[PoolKey], None],
+        forget_soon: Callable[[PoolKey, str], None],
+    ) -> None:
         self._sites = sites
         self._locks = locks
         self._purge_soon = purge_soon
+        self._forget_soon = forget_soon
 
     def delete(self, snapshot_id: str, credentials: Credentials | None) -> None:
         """Fine when there is no such snapshot. Raises Busy while a copy of it is being made, Unfinished."""
@@ -49,35 +58,49 @@ class SnapshotDeletion:
                     self._locks.hold(site.snapshot_name_lock(entry.request_name)),
                     going_on(f"snapshot {snapshot_id}"),
                 ):
-                    delete_snapshot_entry(site, entry)
+                    is_gone = _release_snapshot(site, entry)
         except NotFound:
             return  # the pool is gone, and all that was in it
-        self._purge_soon(PoolKey(handle.cluster_id, credentials, handle.pool_id))
+        key = PoolKey(handle.cluster_id, credentials, handle.pool_id)
+        if is_gone:
+            self._forget_soon(key, handle.uuid)
+        else:
+            self._purge_soon(key)
 
 
 def delete_snapshot_entry(site: Site, entry: SnapshotEntry) -> None:
     """From any state on. The caller holds the snapshot and its name."""
+    if _release_snapshot(site, entry):
+        site.snapshots.forget(entry.uuid, State.DELETING)
+
+
+def _release_snapshot(site: Site, entry: SnapshotEntry) -> bool:
+    """Its snap or image, and its name; whether its entry alone is left."""
     if entry.state in (State.TRASHED, State.PURGING):
-        return
+        return False
     if entry.state is State.MAKING:
         site.fence(entry)
     if entry.state is not State.DELETING:
         image_id = "" if entry.is_native else (site.pool.images.find_id(entry.image_name) or "")
         entry = site.snapshots.mark_deleting(entry, image_id=image_id, unmade=entry.state is State.MAKING)
-    finish_snapshot_delete(site, entry)
+    return _finish_release(site, entry)
 
 
 def finish_snapshot_delete(site: Site, entry: SnapshotEntry) -> None:
     """From `deleting` on. Every step may have been done before."""
+    if _finish_release(site, entry):
+        site.snapshots.forget(entry.uuid, State.DELETING)
+
+
+def _finish_release(site: Site, entry: SnapshotEntry) -> bool:
     if not entry.is_native:
         _send_image_to_trash(site, entry)
-        return
+        return False
     # A flatten that is cut short is repaired best while the snap is there: the entry goes behind it, as with format 1.
     is_named = site.flatten_queue.names_snap(entry.source_image_id, entry.snap_id)
     is_gone = not is_named and remove_snap(site, entry.source_image_id, entry.snap_name)
     site.snapshots.release_name(entry)
-    if is_gone:
-        site.snapshots.forget(entry.uuid, State.DELETING)
+    return is_gone
 
 
 def remove_snap(site: Site, image_id: str, snap: str) -> bool:

@@ -5,6 +5,7 @@ import pytest
 from csi_driver.ceph.api import ImageBusy, Pool
 from csi_driver.ceph.cluster import RadosClusters
 from csi_driver.dev.layout import DevCeph
+from csi_driver.host.commands import run
 from csi_driver.model import Credentials, ImageLayout
 from tests import image_data
 from tests.dying_watcher import leave_a_watch
@@ -69,10 +70,41 @@ def test_a_watch_that_outlives_its_client_is_found_out(
             return address in {watcher.address for watcher in pool.images.inspect(made).watchers}
 
         leave_a_watch(ceph_dev, f"rbd_header.{image_id}", outlives)
-    with pytest.raises(ImageBusy):
-        pool.images.remove(made)
     assert pool.images.watchers(image_id) == ()
     pool.images.remove(made)
+
+
+def test_a_removal_that_such_a_watch_cut_short_goes_on(
+    ceph_dev: DevCeph, clusters: RadosClusters, provisioner: Credentials, pool: Pool, made: str
+) -> None:
+    """librbd has put the image aside by then: neither its name nor the list of the trash leads to it any more."""
+    image_id = pool.images.find_id(made)
+    assert image_id
+    header = f"rbd_header.{image_id}"
+    with clusters.connect("dev", provisioner) as cluster:
+
+        def outlives(address: str) -> bool:
+            cluster.blocklist(address)
+            return (
+                address
+                in run(("rados", "-c", str(ceph_dev.conf), "-p", "rbd", "listwatchers", header), timeout_s=60).stdout
+            )
+
+        image_data.begin_removal(ceph_dev, made)
+        leave_a_watch(ceph_dev, header, outlives)
+    assert pool.images.find_id(made) is None
+    pool.images.remove(made)
+    assert header not in set(pool.objects.names())
+
+
+def test_a_removal_of_an_image_that_a_client_has_open_stays_refused(ceph_dev: DevCeph, pool: Pool, made: str) -> None:
+    """However often: what is looked at anew is a living client's watch."""
+    with ImageClient(ceph_dev, made):
+        for _ in range(2):
+            with pytest.raises(ImageBusy):
+                pool.images.remove(made)
+    pool.images.remove(made)
+    assert pool.images.find_id(made) is None
 
 
 def test_a_watch_of_a_living_client_stays(ceph_dev: DevCeph, pool: Pool, made: str) -> None:

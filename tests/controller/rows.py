@@ -12,6 +12,7 @@ def row_of(pool: Pool, name: str, uuid: str | None) -> str:
     keys = pool.objects.read(VOLUMES.object(uuid)) if uuid else None
     listed = pool.objects.read_key(VOLUMES.directory("default"), layout.deleted_key(uuid)) if uuid else None
     image = _image(pool, uuid) if uuid else "–"
+    noted = pool.objects.read_key(VOLUMES.directory("default"), layout.begun_key(uuid)) if uuid else None
     row = [
         "K" if reserved else "–",
         "O" if keys is not None else "–",
@@ -19,6 +20,7 @@ def row_of(pool: Pool, name: str, uuid: str | None) -> str:
         (keys or {}).get(layout.STATE, ""),
         "unmade" if layout.UNMADE in (keys or {}) else "",
         "" if listed is None else "D",
+        "M" if noted and keys is None else "",
     ]
     return " ".join(part for part in row if part)
 

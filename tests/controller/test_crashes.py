@@ -24,11 +24,17 @@ pytestmark = pytest.mark.usefixtures("clean_pool")
 
 CREATE_POINTS = {
     "journal.claim:before": "– – –",
-    "journal.claim:after": "K – –",
-    "journal.begin:after": "K O – making",
-    "images.create:before": "K O – making",
-    "images.create:after": "K O I making",
-    "images.write_metadata:after": "K O I making",
+    "journal.claim:after": "K – – M",
+    "images.create:before": "K – – M",
+    "images.create:after": "K – I M",
+    "images.write_metadata:after": "K – I M",
+    "journal.complete:before": "K – I M",
+    "journal.complete:after": "K O I complete",
+}
+TAKE_OVER_POINTS = {
+    "journal.take_over:before": "K – I M",
+    "journal.take_over:after": "K O I making",
+    "images.remove:after": "K O – making",
     "journal.complete:before": "K O I making",
     "journal.complete:after": "K O I complete",
 }
@@ -45,6 +51,11 @@ PURGE_POINTS = {
     "journal.forget_deleted:before": "– – – D",
 }
 UNDO_POINTS = {
+    "images.remove:after": "K – – M",
+    "journal.drop_name:before": "K – – M",
+    "journal.drop_name:after": "– – –",
+}
+TAKEN_UNDO_POINTS = {
     "journal.mark_deleting:after": "K O – deleting unmade",
     "journal.release_name:after": "– O – deleting unmade D",
     "journal.forget_deleted:before": "– – – D",
@@ -83,17 +94,24 @@ def crashes(ceph_dev: DevCeph, start_driver: StartDriver, pool: Pool) -> Crashes
 def test_every_row_that_a_crash_can_reach_is_finished_by_the_repeated_call(crashes: Crashes, ceph_dev: DevCeph) -> None:
     for point, row in CREATE_POINTS.items():
         crash_in_create(crashes, point, row)
+    for point, row in TAKE_OVER_POINTS.items():
+        crash_in_take_over(crashes, point, row)
     for point, row in DELETE_POINTS.items():
         crash_in_delete(crashes, point, row)
     for point, row in PURGE_POINTS.items():
         crash_in_purge(crashes, point, row, ceph_dev)
     for point, row in UNDO_POINTS.items():
         crash_in_refused_create(crashes, point, row, ceph_dev)
+    for point, row in TAKEN_UNDO_POINTS.items():
+        crash_after_claim(crashes)
+        crash_in_refused_create(crashes, point, row, ceph_dev)
     print("\nrows of the crash table that were reached:")  # noqa: T201 - the test's report
     for row, times in crashes.reached.items():
         print(f"  {row:24} {times}")  # noqa: T201
     assert set(crashes.reached) == {
-        row for points in (CREATE_POINTS, DELETE_POINTS, PURGE_POINTS, UNDO_POINTS) for row in points.values()
+        row
+        for points in (CREATE_POINTS, TAKE_OVER_POINTS, DELETE_POINTS, PURGE_POINTS, UNDO_POINTS, TAKEN_UNDO_POINTS)
+        for row in points.values()
     }
 
 
@@ -108,6 +126,28 @@ def crash_in_create(crashes: Crashes, point: str, row: str) -> None:
     assert crashes.calls.create("crash", parameters=parameters) == volume
     assert crashes.pool.images.get_metadata(volume.volume_context["imageName"]) == parameters
     crashes.calls.delete_until_done(volume.volume_id)
+
+
+def crash_in_take_over(crashes: Crashes, point: str, row: str) -> None:
+    """Twice: the second time while the first one's work is taken over."""
+    crashes.arm("journal.complete:before")
+    assert isinstance(crashes.calls.try_create("crash"), Refusal)
+    crashes.driver.await_death()
+    crashes.driver.restart({})
+    crashes.arm(point)
+    assert isinstance(crashes.calls.try_create("crash"), Refusal)
+    crashes.check_row(row, "crash")
+    volume = crashes.calls.create_until_done("crash")
+    assert crashes.calls.create("crash") == volume
+    crashes.calls.delete_until_done(volume.volume_id)
+
+
+def crash_after_claim(crashes: Crashes) -> None:
+    """Of a create that will be refused."""
+    crashes.arm("journal.claim:after")
+    assert isinstance(crashes.calls.try_create("refused", parameters={"dataPool": "nopool"}), Refusal)
+    crashes.driver.await_death()
+    crashes.driver.restart({})
 
 
 def crash_in_delete(crashes: Crashes, point: str, row: str) -> None:

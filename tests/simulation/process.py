@@ -4,12 +4,13 @@ from csi_driver.ceph.api import Clusters
 from csi_driver.errors import DriverError
 from csi_driver.journal.makers import Makers
 from csi_driver.locks import KeyedLocks
-from csi_driver.operations.creation import Behind, VolumeCreation
+from csi_driver.operations.creation import VolumeCreation
 from csi_driver.operations.deletion import VolumeDeletion
 from csi_driver.operations.expansion import VolumeExpansion
 from csi_driver.operations.flattener import Flattener
 from csi_driver.operations.group_deletion import GroupDeletion
 from csi_driver.operations.groups import GroupCreation
+from csi_driver.operations.making import Behind
 from csi_driver.operations.purge import Purger
 from csi_driver.operations.site import PoolKey, Sites
 from csi_driver.operations.snapshot_deletion import SnapshotDeletion
@@ -36,6 +37,7 @@ class Process:
         self._sites = sites
         self._key = key
         self._purger = Purger(sites, locks)
+        self._purger.look_at = _later
         self._flattener = _Flattener(sites, _later)
         self.creation = VolumeCreation(sites, locks, Behind(_later, self._flattener))
         self.deletion = VolumeDeletion(sites, locks, _later)
@@ -43,7 +45,7 @@ class Process:
         self.snapshot_creation = SnapshotCreation(sites, locks, Soon(_later, _later))
         self.group_creation = GroupCreation(sites, locks, _later)
         self.group_deletion = GroupDeletion(sites, locks, _later)
-        self.snapshot_deletion = SnapshotDeletion(sites, locks, _later)
+        self.snapshot_deletion = SnapshotDeletion(sites, locks, _later, self._purger.forget_soon)
 
     def enter(self) -> None:
         """The pool, as the first call does that makes something there."""

@@ -144,12 +144,16 @@ class MemoryWorld:
             for pair in objects.get(directory, {}).items()
             for text in pair
         }
+        keys = objects.get("csi.volumes.default", {})
+        begun = {uuid for key, uuid in keys.items() if key.startswith("csi.volume.") and f"making.{uuid}" in keys}
         named = {**self.place.names, **{name: image_id for image_id, name in self.place.trash.items()}}
         named |= {name: image_id for image_id, name in self.place.removing.items()}
         found = [f"entry {uuid}" for uuid in entries - noted]
         strangers = self.strangers()
         found += [
-            f"image {name}" for name, one in named.items() if name[-_UUID:] not in entries and one not in strangers
+            f"image {name}"
+            for name, one in named.items()
+            if name[-_UUID:] not in entries | begun and one not in strangers
         ]
         found += [f"header {image_id}" for image_id in self.ceph.images.by_id.keys() - set(named.values())]
         found += [

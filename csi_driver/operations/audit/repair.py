@@ -53,7 +53,7 @@ def _undo(site: Site, finding: Finding) -> None:
         if snapshot is not None and snapshot.state is State.MAKING:
             delete_snapshot_entry(site, snapshot)
         return
-    volume = site.journal.load(finding.uuid)
+    volume = site.journal.load(finding.uuid) or site.journal.load_noted(finding.uuid)
     if volume is not None and volume.state is State.MAKING:
         site.fence(volume)
         undo(site, volume)

@@ -166,5 +166,6 @@ def _is_explained(seen: Survey, image: str) -> bool:
     if form is None:
         return True
     return any(
-        form[0] in records.entries or form[0] in records.unreadable for records in (seen.volumes, seen.snapshots)
+        form[0] in records.entries or form[0] in records.unreadable or form[0] in records.of_others
+        for records in (seen.volumes, seen.snapshots)
     )

@@ -9,7 +9,7 @@ from csi_driver.ceph.api import ImageInfo, ImageMissing, ParentSnap
 from csi_driver.errors import AccessDenied, PoolMissing
 from csi_driver.journal.entries import SnapshotEntry, VolumeEntry
 from csi_driver.journal.journal import E, Journal, Reserved, snapshot_journal, volume_journal
-from csi_driver.journal.layout import DELETED_PREFIX, GROUPS, SNAPSHOTS, VOLUMES, Kind
+from csi_driver.journal.layout import BEGUN_PREFIX, DELETED_PREFIX, GROUPS, SNAPSHOTS, VOLUMES, Kind
 from csi_driver.operations.origin import CLONE_PREFIX
 from csi_driver.operations.site import Site
 
@@ -116,20 +116,29 @@ def _copies_elsewhere(site: Site, found: Survey) -> Iterator[str]:
 
 
 def _read_records(journal: Journal[E], records: Records[E], uuids: set[str], progress: Progress) -> None:
+    noted = set[str]()
     for key, named in _all_names(journal):
         if key.startswith(DELETED_PREFIX):
             records.deleted.add(key.removeprefix(DELETED_PREFIX))
+        elif key.startswith(BEGUN_PREFIX):
+            noted.add(key.removeprefix(BEGUN_PREFIX))
         elif named:
             records.names[key.removeprefix(records.kind.object_prefix)] = named
     for number, uuid in enumerate(sorted(uuids)):
         progress(f"{records.kind.noun} entries", number, len(uuids))
-        try:
-            entry = journal.load(uuid)
-        except ValueError as odd:
-            records.unreadable[uuid] = str(odd)
-        else:
-            if entry is not None:
-                records.entries[uuid] = entry
+        _read_entry(journal.load, records, uuid)
+    for uuid in noted - uuids:
+        _read_entry(journal.load_noted, records, uuid)
+
+
+def _read_entry(load: Callable[[str], E | None], records: Records[E], uuid: str) -> None:
+    try:
+        entry = load(uuid)
+    except ValueError as odd:
+        records.unreadable[uuid] = str(odd)
+    else:
+        if entry is not None:
+            records.entries[uuid] = entry
 
 
 def _read_anothers(site: Site, found: Survey, directory: str) -> None:
