@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from csi_driver.errors import Inconsistent
+from csi_driver.errors import DeviceTrouble, Inconsistent
 from csi_driver.host.api import Attachment
 from csi_driver.model import AccessMode, Capability
 
@@ -175,6 +175,13 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _write(path: Path, values: Mapping[str, object]) -> None:
+    try:
+        _replace(path, values)
+    except OSError as error:
+        raise DeviceTrouble(f"cannot write {path}: {error.strerror}") from error
+
+
+def _replace(path: Path, values: Mapping[str, object]) -> None:
     temporary = path.with_name(f".{path.name}.new")
     with contextlib.suppress(FileNotFoundError):
         temporary.unlink()  # a crash's

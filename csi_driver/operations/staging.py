@@ -22,7 +22,7 @@ from csi_driver.operations.journal_replay import JournalReplay
 from csi_driver.operations.stage_parts import Locator, StageRequest
 from csi_driver.operations.stage_record import StagePlace, StageRecord
 from csi_driver.operations.staged_volumes import StagedVolumes
-from csi_driver.operations.target_paths import make_target, refuse_links, remove_target
+from csi_driver.operations.target_paths import make_directory, make_target, refuse_links, remove_target
 from csi_driver.tracing import step
 
 log = structlog.get_logger(__name__)
@@ -174,6 +174,7 @@ class Staging:
                 raise InUse(f"volume {place.volume_id} is staged at {owner.place.path} already: unstage it there first")
 
     def _build_or_take_back(self, request: StageRequest, record: StageRecord, volume: StagedVolume) -> None:
+        make_directory(request.place.path)
         try:
             self._build(request, record, volume)
         except (Rejected, Inconsistent):
@@ -187,7 +188,6 @@ class Staging:
 
     def _build(self, request: StageRequest, record: StageRecord, volume: StagedVolume) -> None:
         place = request.place
-        place.path.mkdir(mode=0o750, parents=True, exist_ok=True)
         with step("node.record", place.volume_id):
             stage_record.save(place, record)
         attacher = mounters.of_record(self._machine, record, request.secret)

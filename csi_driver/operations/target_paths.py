@@ -21,10 +21,24 @@ def refuse_links(path: Path) -> None:
             raise InUse(f"{path} is not used: {part} is a symbolic link")
 
 
+def make_directory(path: Path) -> None:
+    """With its parents; OK when it is there.
+
+    Raises InvalidRequest when something on the way is no directory, DeviceTrouble when the file system refuses it.
+    """
+    try:
+        path.mkdir(mode=0o750, parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as other:
+        raise InvalidRequest(f"{path} is not a directory, or something on the way to it is not") from other
+    except OSError as error:
+        raise DeviceTrouble(f"cannot make {path}: {error.strerror}") from error
+
+
 def make_target(path: Path, *, is_file: bool) -> bool:
     """A directory, or an empty file for a block device; whether it was made just now.
 
-    Raises Conflict when something else is there, InvalidRequest when its parent is not.
+    Raises Conflict when something else is there, InvalidRequest when its parent is not, DeviceTrouble when the file
+    system refuses it.
     """
     try:
         if is_file:
@@ -40,6 +54,8 @@ def make_target(path: Path, *, is_file: bool) -> bool:
         return False
     except (FileNotFoundError, NotADirectoryError) as missing:
         raise InvalidRequest(f"{path.parent} is not a directory: the parent must be there") from missing
+    except OSError as error:
+        raise DeviceTrouble(f"cannot make {path}: {error.strerror}") from error
     return True
 
 

@@ -12,7 +12,10 @@ from csi_driver.pb import csi_pb2 as pb
 
 MAX_TEXT_BYTES = 128
 MAX_MAP_BYTES = 4096
-MAX_PATH_BYTES = 4096
+MAX_PATH_BYTES = 3840
+"""PATH_MAX less what the driver appends: an id and the name of a file of its own."""
+MAX_FILE_NAME_BYTES = 255
+"""NAME_MAX of every file system that a kubelet's directory is on."""
 FILE_SYSTEMS = ("ext4", "xfs")
 
 _COMMON_WHITESPACE = str.maketrans("\t\n\r", "   ")
@@ -43,7 +46,12 @@ def required_name(field: str, value: str) -> str:
 
 
 def required_path(field: str, value: str) -> str:
-    return required(field, value, MAX_PATH_BYTES)
+    """Raises InvalidRequest also for a path that no kernel would take: ENAMETOOLONG says nothing of a volume."""
+    required(field, value, MAX_PATH_BYTES)
+    longest = max(len(name.encode()) for name in value.split("/"))
+    if longest > MAX_FILE_NAME_BYTES:
+        raise InvalidRequest(f"{field} has a name of {longest} bytes; at most {MAX_FILE_NAME_BYTES} are allowed")
+    return value
 
 
 def check_map(field: str, value: Mapping[str, str], *, secret: bool = False) -> dict[str, str]:

@@ -191,6 +191,19 @@ def test_a_symbolic_link_in_the_staging_path_is_refused(bench: Bench, link: str)
     assert bench.traces.attached() == []
 
 
+@pytest.mark.parametrize("below", [False, True])
+def test_a_staging_path_that_is_a_file_is_refused_and_nothing_is_attached(bench: Bench, below: bool) -> None:
+    """Or one that a file stands in the way of."""
+    request = bench.stage_request(bench.new_volume())
+    file = bench.directory / "file"
+    file.write_text("kept")
+    request.staging_target_path = str(file / "below" if below else file)
+    assert request.staging_target_path in bench.message(bench.node.NodeStageVolume, request)
+    assert bench.code(bench.node.NodeStageVolume, request) is Code.INVALID_ARGUMENT
+    assert file.read_text() == "kept"
+    assert bench.traces.attached() == []
+
+
 def test_many_volumes_are_staged_at_once(bench: Bench) -> None:
     """Each gets a device of its own, and its own content."""
     volumes = [bench.new_volume() for _ in range(6)]

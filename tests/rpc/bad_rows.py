@@ -106,6 +106,9 @@ def _rows_of_field(rpc: str, field: FieldDescriptor) -> Iterator[Row]:
     elif field.type == FieldDescriptor.TYPE_STRING:
         size = 5000 if name.endswith("_path") else 257 if name == "node_id" else 129
         yield Row(rpc, f"{name} too long", put(name, "/" + "x" * (size - 1)), name)
+        if name.endswith("_path"):  # 256 bytes
+            yield Row(rpc, f"a file's name in {name} too long", put(name, f"/a/{'ä' * 128}/b"), name)
+            yield Row(rpc, f"{name} as long as a path may not be", put(name, "/xy" * 1281), name)
         for character in ("\0", "\x07", "\x1b", "\x7f", "\x85"):
             yield Row(rpc, f"{name} with {ord(character):#04x}", put(name, f"/a{character}b"), name)
 

@@ -8,7 +8,7 @@ import random
 
 from tests.schedules.taking import explained, take
 
-SCHEDULES = int(os.environ.get("SCHEDULES", "20000"))
+SCHEDULES = int(os.environ.get("SCHEDULES", "100000"))
 
 
 def timeout_s() -> int:
