@@ -60,6 +60,11 @@ class Journal(Generic[E]):
         self._objects = pool.objects
         self._directory = kind.directory(instance)
 
+    @property
+    def noun(self) -> str:
+        """What its entries are of."""
+        return self._kind.noun
+
     def in_pool(self, pool: Pool) -> "Journal[E]":
         """The same driver instance's journal in another pool."""
         return Journal(pool, self._instance, self._kind, self._parse)

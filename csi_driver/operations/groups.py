@@ -34,7 +34,9 @@ from csi_driver.locks import KeyedLocks
 from csi_driver.model import Credentials, GroupSnapshot, GroupSnapshotSpec
 from csi_driver.operations.group_deletion import GROUP_SNAP, finish_group_delete
 from csi_driver.operations.group_members import describe_group, member_name
+from csi_driver.operations.naming import give_back
 from csi_driver.operations.origin import MOST_SNAPS
+from csi_driver.operations.refusals import REFUSALS, told
 from csi_driver.operations.site import PoolKey, Site, Sites, load_usable, parse_handle, unopened, volume_lock
 
 log = structlog.get_logger(__name__)
@@ -134,6 +136,8 @@ class _Creation:
                     return group
             except Lost as lost:
                 log.info("following another process", reason=str(lost))
+            except REFUSALS as refusal:
+                raise told(refusal, self._journal, self._spec.name) from refusal
         raise Busy(f"group snapshot name {self._spec.name!r} is being worked on by other processes; repeat the call")
 
     def _round(self, new_uuid: str) -> GroupSnapshot | None:
@@ -166,7 +170,7 @@ class _Creation:
             return tuple(self._member(handle) for handle in self._handles)
         except Rejected:
             if reserved:
-                self._journal.drop_name(self._spec.name, reserved)
+                give_back(self._journal, self._spec.name, reserved)
             raise
 
     def _member(self, handle: Handle) -> Member:
@@ -198,7 +202,7 @@ class _Creation:
         try:
             self._journal.begin(entry)
         except Rejected:
-            self._journal.drop_name(self._spec.name, Reserved(new_uuid))
+            give_back(self._journal, self._spec.name, Reserved(new_uuid))
             raise
         if self._journal.find(self._spec.name) != Reserved(new_uuid):
             self._undo(entry)
@@ -299,7 +303,8 @@ def _inspect(there: Site, source: VolumeEntry) -> ImageInfo:
     try:
         return there.pool.images.inspect(source.image_name)
     except ImageMissing:
-        raise unopened(there, source) from None
+        # Another process may have deleted the volume since its entry was read.
+        raise unopened(there, load_usable(there, there.handle(source.uuid))) from None
 
 
 def _snap_of(entry: GroupEntry, site: Site, info: ImageInfo) -> Snap | None:

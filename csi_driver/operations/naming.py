@@ -8,8 +8,16 @@ from collections.abc import Sequence
 
 from csi_driver.errors import Busy
 from csi_driver.journal.entries import VolumeEntry
-from csi_driver.journal.journal import Reserved
+from csi_driver.journal.journal import E, Journal, Reserved
 from csi_driver.operations.site import Site
+
+
+def give_back(journal: Journal[E], request_name: str, reserved: Reserved) -> None:
+    """The name of what nobody began. Raises Busy when another process began it just now, which finds its name back then."""
+    journal.drop_name(request_name, reserved)
+    if journal.load(reserved.uuid) is not None:
+        journal.claim(request_name, reserved)
+        raise Busy(f"{journal.noun} name {request_name!r} is being made by another process; repeat the call")
 
 
 class VolumeName:

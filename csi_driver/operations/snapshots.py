@@ -30,6 +30,7 @@ from csi_driver.journal.journal import Lost, Reserved
 from csi_driver.journal.layout import State
 from csi_driver.locks import KeyedLocks
 from csi_driver.model import Credentials, Snapshot, SnapshotSpec
+from csi_driver.operations.naming import give_back
 from csi_driver.operations.origin import MOST_SNAPS
 from csi_driver.operations.refusals import REFUSALS, told
 from csi_driver.operations.relief import relieve
@@ -150,16 +151,9 @@ class _Creation:
             self._refuse_unreachable(source)
         except (NotFound, NoSpace):
             if reserved:
-                self._drop_name(reserved)
+                give_back(self._journal, self._spec.name, reserved)
             raise
         return source
-
-    def _drop_name(self, reserved: Reserved) -> None:
-        """Of what nobody began. Raises Busy when another process began it just now, which finds its name back then."""
-        self._journal.drop_name(self._spec.name, reserved)
-        if self._journal.load(reserved.uuid) is not None:
-            self._journal.claim(self._spec.name, reserved)
-            raise Busy(f"snapshot name {self._spec.name!r} is being made by another process; repeat the call")
 
     def _refuse_unreachable(self, source: VolumeEntry) -> None:
         if not is_reachable(source.topology, self._spec.reachable_from):
@@ -190,7 +184,7 @@ class _Creation:
         try:
             self._journal.begin(entry)
         except Rejected:  # a pool at its quota lets no object be made, and only that
-            self._drop_name(Reserved(new_uuid))
+            give_back(self._journal, self._spec.name, Reserved(new_uuid))
             raise
         if self._journal.find(self._spec.name) != Reserved(new_uuid):
             self._undo(entry)

@@ -11,7 +11,7 @@ import pytest
 
 from csi_driver.errors import NotFound, Rejected, Unfinished
 from csi_driver.ids import Handle
-from csi_driver.journal.layout import SNAPSHOTS
+from csi_driver.journal.layout import GROUPS, SNAPSHOTS
 from csi_driver.model import GroupSnapshot, GroupSnapshotSpec, SourceKind, VolumeSource
 from tests.memory_ceph import Crash
 from tests.memory_ceph.seam import Link
@@ -224,3 +224,47 @@ def test_a_create_that_is_overtaken_at_any_point_harms_nothing() -> None:
             here.end(here.process)
         if not was_overtaken:
             return
+
+
+def test_a_create_that_finds_a_volume_gone_leaves_anothers_entry_its_name() -> None:
+    """At each point of it another create of the name writes its entry and dies, and a volume of the group is deleted."""
+    for number in count(1):
+        with scene() as here:
+            assert cut_at(here, _after_claim(here), here.create)
+            if not overtake_at(here, number, partial(_create_once, here), partial(_begin_and_delete, here)):
+                return
+            with suppress(NotFound):
+                here.delete(here.process, here.create(here.another("node-1")))
+            here.end(here.another("node-1"))
+
+
+def _create_once(here: Scene, process: Process) -> None:
+    process.group_creation.create(here.spec(), None)
+
+
+def _after_claim(here: Scene) -> int:
+    """The first point at which the group's name has its key, and no entry."""
+    with scene() as probe:
+        return next(
+            number
+            for number in count(1)
+            if cut_at(probe, number, probe.create) and probe.world.pool.objects.read_key(_DIRECTORY, _K)
+        )
+
+
+def _begin_and_delete(here: Scene) -> None:
+    """Another process's create, cut short when its entry is written; then one of its volumes is deleted."""
+    machine = here.world.machine()
+    other = Process(machine.clusters, "node-1", here.world.key)
+
+    def at_point(point: str, _link: Link) -> None:
+        if point == "groups.create:before":
+            machine.die()
+            raise Crash(point)
+
+    with suppress(Crash, Unfinished, NotFound), machine.interrupted(at_point):
+        other.group_creation.create(here.spec(), None)
+    here.until_done(partial(here.another("node-2").deletion.delete, here.handles[1], None))
+
+
+_DIRECTORY, _K = GROUPS.directory("default"), GROUPS.name_key("group")
