@@ -90,6 +90,8 @@ class Driver:
         self._purger = Purger(self._sites, self._locks)
         self._flattener = Flattener(self._sites, self._purger.look_at, _flatten_settings(config))
         self._sites.on_first_entry = self._look_at
+        if os.environ.get("KUBERNETES_SERVICE_HOST"):
+            self._sites.tell = KubernetesEvents(self._config.driver_name).tell
         record = NodeRecord(config.node_id, config.max_volumes_per_node, config.node_topology)
         self._registration = NodeRegistration(self._sites, clusters_file.own_ids, record)
         self._readiness = Readiness(lambda: tuple(clusters_file.entries()), self._clusters.check)
@@ -140,7 +142,7 @@ class Driver:
                         dict.fromkeys(self._clusters_file.entries(), True)
                         | dict.fromkeys(self._readiness.troubles(), False)
                     ),
-                    is_ready=self._readiness.is_ready,
+                    reason=self._readiness.reason,
                     pools=self._pool_room,
                 )
             )
@@ -239,8 +241,6 @@ class Driver:
         publication = VolumePublication(
             self._sites, self._locks, self._nodes(pools), pools, fence_gone=self._config.fences_gone_nodes
         )
-        if os.environ.get("KUBERNETES_SERVICE_HOST"):
-            publication.warn = KubernetesEvents(self._config.driver_name).warn
         return OwnCredentials(listing, capacity, health, publication, self._clusters_file.own_ids)
 
     def _nodes(self, pools: OwnPools) -> Nodes:

@@ -20,7 +20,6 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from csi_driver.errors import NotReady
 from csi_driver.tracing import Call, StepEnd
 
 _CALL_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
@@ -33,7 +32,8 @@ class State:
     """What is asked at each scrape; each answers at once.
 
     running: calls under way by gate · held: how long each held lock has been held, in seconds · backlog: what waits for
-    purge and flatten, by task, cluster and pool · unreachable: clusters that cannot be reached · is_ready: as Probe
+    purge and flatten, by task, cluster and pool · clusters: whether each can be reached · reason: why the driver
+    is not ready; empty when it is
     · pools: free and stored bytes by cluster and pool
     """
 
@@ -41,7 +41,7 @@ class State:
     held: Callable[[], list[float]]
     backlog: Callable[[], dict[tuple[str, str, str], int]]
     clusters: Callable[[], dict[str, bool]]
-    is_ready: Callable[[], bool]
+    reason: Callable[[], str]
     pools: Callable[[], dict[tuple[str, str], tuple[int, int]]]
 
 
@@ -103,10 +103,8 @@ class Metrics:
             return "200 OK", "ok\n"
         if path != "/readyz":
             return "404 Not Found", "there are /metrics, /healthz and /readyz\n"
-        try:
-            return ("200 OK", "ok\n") if self._state.is_ready() else ("503 Service Unavailable", "starting\n")
-        except NotReady as reason:
-            return "503 Service Unavailable", f"{reason}\n"
+        reason = self._state.reason()
+        return ("503 Service Unavailable", f"{reason}\n") if reason else ("200 OK", "ok\n")
 
 
 class _StateCollector:

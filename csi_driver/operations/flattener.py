@@ -19,7 +19,7 @@ from csi_driver.errors import DriverError
 from csi_driver.journal.flatten_queue import QueueEntry
 from csi_driver.operations.election import Lease, elected
 from csi_driver.operations.flatten_course import DEFAULT_SETTINGS, LOOK_S, Course, FlattenSettings, Verdict
-from csi_driver.operations.flattening import is_living, work_at
+from csi_driver.operations.flattening import is_living, tell_put_off, work_at
 from csi_driver.operations.pool_tasks import Pace, PoolTasks, Swept
 from csi_driver.operations.site import PoolKey, Site, Sites
 
@@ -128,11 +128,16 @@ class Flattener:
         return put_off.was_living and not is_living(site, entry)
 
     def _is_done(self, site: Site, lease: Lease, entry: QueueEntry) -> bool:
+        reason = "a client has it open"
         try:
-            return work_at(site, entry, partial(self._flatten, site, lease, entry.image_id))
+            if work_at(site, entry, partial(self._flatten, site, lease, entry.image_id)):
+                return True
         except (ImageBusy, DriverError) as error:
-            log.info("flatten waits for an image", image=entry.image_name, reason=str(error) or type(error).__name__)
-            return False
+            reason = str(error) or type(error).__name__
+            log.info("flatten waits for an image", image=entry.image_name, reason=reason)
+        if lease.is_held and not self._tasks.stopping.is_set() and entry.image_id not in self._put_off:
+            tell_put_off(site, entry, reason)
+        return False
 
     def _flatten(
         self, site: Site, lease: Lease, image_id: str, size_bytes: int, look: Callable[[Site], Verdict]

@@ -17,12 +17,15 @@ from enum import Enum, auto
 
 import structlog
 
+from csi_driver import notices
 from csi_driver.ceph.api import FlattenStopped, ImageInfo, ImageMissing
 from csi_driver.errors import Busy
 from csi_driver.journal.entries import VolumeEntry
 from csi_driver.journal.flatten_queue import QueueEntry
 from csi_driver.journal.journal import Lost
 from csi_driver.journal.layout import State
+from csi_driver.mutable import GIB
+from csi_driver.notices import Notice
 from csi_driver.operations.flatten_course import Verdict
 from csi_driver.operations.site import Site
 
@@ -97,6 +100,7 @@ def verdict(found: Found) -> Verdict:
 
 def work_at(site: Site, queued: QueueEntry, flatten: Flatten) -> bool:
     """Bring one image to its end; False when it is put off. Raises DriverError, ImageBusy."""
+    has_told = False
     for _ in range(_ROUNDS):
         volume = _volume(site, queued)
         found = _look(site, queued, volume)
@@ -114,12 +118,18 @@ def work_at(site: Site, queued: QueueEntry, flatten: Flatten) -> bool:
             with suppress(ImageMissing):
                 site.pool.ancestry.list_again(queued.image_id)
         elif step is Step.FLATTEN:
+            if not has_told and volume is not None and volume.state in _LIVING:
+                site.tell(_began(volume, found))
+                has_told = True
             try:
                 _flatten(site, queued, found, flatten)
             except FlattenStopped:
                 log.info("flatten is broken off", image=queued.image_name)  # looked at again: put off, or dropped
         elif step is Step.DROP or _is_recorded(site, volume):
             site.flatten_queue.remove(queued.image_id)
+            if step is Step.FINISH and volume is not None and volume.state in _LIVING:
+                said = "it shares no data with its source any more"
+                site.tell(Notice(volume.request_name, notices.FLATTENED, said, is_warning=False))
             return True
     raise Busy(f"image {queued.image_name} is changed again and again by other processes")
 
@@ -132,6 +142,20 @@ def _flatten(site: Site, queued: QueueEntry, found: Found, flatten: Flatten) -> 
     except ImageMissing:
         return  # looked at again
     log.info("flatten ended", image=queued.image_name, pool=site.pool.name, s=round(time.monotonic() - began, 2))
+
+
+def _began(volume: VolumeEntry, found: Found) -> Notice:
+    size = f"{found.size_bytes / GIB:.4g} GiB"
+    said = f"the data that it shares with its source is copied, of {size} at most; it can be used meanwhile"
+    return Notice(volume.request_name, notices.FLATTENING, said, is_warning=False)
+
+
+def tell_put_off(site: Site, queued: QueueEntry, reason: str) -> None:
+    """Tell those who use the volume, if it lives."""
+    volume = _volume(site, queued)
+    if volume is not None and volume.state in _LIVING:
+        said = f"its flatten waits, and what its source holds stays with it: {reason}"
+        site.tell(Notice(volume.request_name, notices.FLATTEN_PUT_OFF, said))
 
 
 def _is_recorded(site: Site, volume: VolumeEntry | None) -> bool:

@@ -4,7 +4,7 @@
 journal/nodes.py; that of two replicas which publish one volume one wins is the compare on O.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -18,6 +18,7 @@ from csi_driver.journal.nodes import NodeClaims, NodeRecord, is_under_way
 from csi_driver.journal.publications import NodePublication, Publications, parse_publications, publications_text
 from csi_driver.locks import KeyedLocks
 from csi_driver.model import AccessMode, Capability, Credentials, StaticImage
+from csi_driver.notices import FENCED, Notice
 from csi_driver.operations.fencing import fence_client
 from csi_driver.operations.lookup import VolumeLookup
 from csi_driver.operations.nodes import Nodes, OwnPools
@@ -26,11 +27,6 @@ from csi_driver.operations.site import Site, Sites, load_usable, parse_handle
 log = structlog.get_logger(__name__)
 
 _ROUNDS = 8
-FENCED = "VolumeFenced"
-"""The reason of the warning that a node's client was cut off."""
-
-Warn = Callable[[str, str, str], None]
-"""Tells the user of a volume, by the name that it was asked for with: reason and message. Never raises or waits."""
 
 READ_ONLY_KEY = "readonly"
 """Of the publish context, for the node half: "true" where the volume was published read-only."""
@@ -80,7 +76,6 @@ class VolumePublication:
     ) -> None:
         """fence_gone: what an unpublish withdraws from a node that is out of service, its client is cut off from first."""
         self._fence_gone = fence_gone
-        self.warn: Warn = lambda _name, _reason, _message: None
         self._sites = sites
         self._locks = locks
         self._nodes = nodes
@@ -179,7 +174,8 @@ class VolumePublication:
             if node_id in present and self._nodes.is_gone(node_id):
                 try:
                     if fence_client(site, entry, present, node_id):
-                        self.warn(entry.request_name, FENCED, f"node {node_id!r}, which is out of service, was cut off")
+                        said = f"node {node_id!r}, which is out of service, was cut off"
+                        site.tell(Notice(entry.request_name, FENCED, said))
                 except InUse as shared:
                     log.warning("a gone node is not fenced", node=node_id, volume=entry.uuid, reason=str(shared))
 

@@ -24,6 +24,7 @@ class Readiness:
         self._guard = threading.Lock()
         self._troubles: dict[str, str] | None = None
         self._is_any_up = False
+        self._was_any_up = False
 
     def start(self) -> None:
         threading.Thread(target=self._watch, name="readiness", daemon=True).start()
@@ -32,13 +33,26 @@ class Readiness:
         self._stopping.set()
 
     def is_ready(self) -> bool:
-        """False while nothing is known yet. Raises NotReady with each cluster's trouble when none can be reached."""
+        """False while the driver starts: until a cluster was reached for the first time (docs/decisions/0026).
+
+        Raises NotReady with each cluster's trouble when none can be reached any more.
+        """
         with self._guard:
             if self._is_any_up:
                 return True
-            if not self._troubles:
+            if not self._was_any_up:
                 return False
-            raise NotReady("no cluster can be reached: " + "; ".join(self._troubles.values()))
+            raise NotReady(self._all_troubles())
+
+    def reason(self) -> str:
+        """Why the driver is not ready; empty when it is."""
+        with self._guard:
+            if self._is_any_up:
+                return ""
+            return self._all_troubles() if self._troubles else "starting"
+
+    def _all_troubles(self) -> str:
+        return "no cluster can be reached: " + "; ".join((self._troubles or {}).values())
 
     def troubles(self) -> dict[str, str]:
         """Why a cluster cannot be reached, by cluster id; none of those that can, or that nothing is known of yet."""
@@ -61,4 +75,5 @@ class Readiness:
                     log.exception("cluster cannot be looked at", cluster=cluster_id)
             with self._guard:
                 self._troubles, self._is_any_up = troubles, is_any_up
+                self._was_any_up |= is_any_up
             self._stopping.wait(_CALM_S if is_any_up else _EAGER_S)

@@ -15,8 +15,10 @@ from csi_driver.ceph.api import ImageMissing, SnapKind
 from csi_driver.errors import NotFound
 from csi_driver.journal.layout import State
 from csi_driver.model import FlattenMode
+from csi_driver.notices import MANY_SNAPSHOTS, Notice
 from csi_driver.operations.depth import enqueue
 from csi_driver.operations.modification import class_policy
+from csi_driver.operations.origin import MOST_SNAPS
 from csi_driver.operations.site import PoolKey, Site
 
 log = structlog.get_logger(__name__)
@@ -24,6 +26,8 @@ log = structlog.get_logger(__name__)
 RELIEF_AT = 300
 """Snaps of all kinds on one image."""
 QUEUED_AT_ONCE = 8
+_TELL_EVERY = 25
+"""Snaps, after which the volume's users are told again."""
 
 _UUID_LENGTH = 36
 
@@ -43,7 +47,17 @@ def relieve(site: Site, image_id: str, flatten_soon: Callable[[PoolKey], None]) 
             queued += _is_queued(site, child.pool_id, child.image_id, flatten_soon)
         if queued >= QUEUED_AT_ONCE:
             break
+    if (count - RELIEF_AT) % _TELL_EVERY == 0:
+        _tell(site, image_id, count)
     log.info("copies of an image with many snaps are flattened", image=image_id, snaps=count, queued=queued)
+
+
+def _tell(site: Site, image_id: str, count: int) -> None:
+    name = site.pool.images.find_name(image_id) or ""
+    entry = site.journal.load(name[-_UUID_LENGTH:])
+    if entry is not None and entry.image_id == image_id:
+        said = f"it has {count} snapshots, copies included, of at most {MOST_SNAPS}"
+        site.tell(Notice(entry.request_name, MANY_SNAPSHOTS, f"{said}: delete some, and copies of it"))
 
 
 def _is_queued(site: Site, pool_id: int, image_id: str, flatten_soon: Callable[[PoolKey], None]) -> bool:

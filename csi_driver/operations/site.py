@@ -17,6 +17,7 @@ from csi_driver.journal.group_entries import GroupEntry, group_journal
 from csi_driver.journal.journal import Journal, snapshot_journal, volume_journal
 from csi_driver.journal.makers import Makers
 from csi_driver.model import Credentials
+from csi_driver.notices import Tell, tell_nobody
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Site:
     snapshots: Journal[SnapshotEntry]
     makers: Makers
     instance: str
+    tell: Tell = tell_nobody
 
     @property
     def flatten_queue(self) -> FlattenQueue:
@@ -104,6 +106,7 @@ class Sites:
         self._makers = makers
         self._instance = instance
         self.on_first_entry: Callable[[PoolKey], None] = lambda _key: None
+        self.tell: Tell = tell_nobody
 
     @contextmanager
     def open(self, key: PoolKey, *, as_maker: bool = False, purpose: str = "") -> Iterator[Site]:
@@ -127,6 +130,7 @@ class Sites:
                 snapshot_journal(pool, self._instance),
                 self._makers,
                 self._instance,
+                self.tell,
             )
 
     def own_pools(self, cluster_id: str) -> list[PoolKey]:

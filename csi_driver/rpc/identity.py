@@ -23,7 +23,7 @@ class Identity:
 
 
 class IdentityService(csi_pb2_grpc.IdentityServicer):
-    """CSI Identity. `is_ready` answers at once, and raises NotReady with the reason when no cluster can be reached."""
+    """CSI Identity. `is_ready` answers at once, and raises NotReady when no cluster can be reached any more."""
 
     def __init__(self, identity: Identity, is_ready: Callable[[], bool]) -> None:
         self._identity = identity

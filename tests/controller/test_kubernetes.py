@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import pytest
@@ -45,6 +46,16 @@ def blocklist(ceph: DevCeph) -> str:
     return ceph.ceph("osd", "blocklist", "ls")
 
 
+def told_of(api: ApiServer, claim: str, count: int) -> list[dict[str, Any]]:
+    """A claim's events, once there are so many; they are told behind the answers."""
+    deadline = time.monotonic() + 90
+    while True:
+        found = [one for one in api.events if one["involvedObject"]["name"] == claim]
+        if len(found) >= count or time.monotonic() > deadline:
+            return found
+        time.sleep(0.1)
+
+
 def test_nodes_and_limits_are_those_of_the_api(api: ApiServer, publishing: Publishing) -> None:
     calls = publishing.calls
     api.add("worker-1", [registered("worker-1", 1)])
@@ -83,10 +94,32 @@ def test_only_a_node_that_is_out_of_service_is_cut_off(
         assert publishing.unpublish(volume_id, "worker-1") is None
         assert client.address in blocklist(ceph_dev)
         assert publishing.nodes_of(volume_id) == []
-    deadline = time.monotonic() + 60  # it is told behind the answer
-    while not api.events and time.monotonic() < deadline:
-        time.sleep(0.1)
-    (event,) = api.events
-    assert (event["reason"], event["type"], event["involvedObject"]["name"]) == ("VolumeFenced", "Warning", "basket")
+    (event,) = told_of(api, "basket", 1)
+    assert (event["reason"], event["type"]) == ("VolumeFenced", "Warning")
     assert "worker-1" in event["message"]
     publishing.calls.delete_until_done(volume_id)
+
+
+def test_a_claim_is_told_of_the_flatten_of_its_volume(
+    api: ApiServer, publishing: Publishing, ceph_dev: DevCeph
+) -> None:
+    """Also when the volume's object is made only after it began; and why it waits, once."""
+    calls = publishing.calls
+    source = calls.create("flatten-source")
+    idle, used = (
+        calls.create_until_done(f"flatten-{n}", source=source, parameters={"flatten": n}) for n in ("always", "never")
+    )
+    for name in ("always", "never"):
+        api.add_volume(f"flatten-{name}", name)
+    begun, ended = told_of(api, "always", 2)
+    assert [(one["reason"], one["type"]) for one in (begun, ended)] == [
+        ("Flattening", "Normal"),
+        ("Flattened", "Normal"),
+    ]
+    with ImageClient(ceph_dev, used.volume_context["imageName"]):
+        assert calls.modify(used.volume_id, flatten="always") is None
+        (waits,) = told_of(api, "never", 1)
+    assert (waits["reason"], waits["type"]) == ("FlattenPutOff", "Warning")
+    assert "a client has it open" in waits["message"]
+    for volume in (source, idle, used):
+        calls.delete_until_done(volume.volume_id)

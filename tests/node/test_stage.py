@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -96,6 +98,23 @@ def test_mount_flags_are_used(bench: Bench, fs_type: str) -> None:
     options = commands.run(argv, timeout_s=10).stdout.strip().split(",")
     assert {"noatime", "nodev"} <= set(options)
     assert ("nouuid" in options) is (fs_type == "xfs")
+
+
+def test_an_selinux_context_reaches_the_mount_as_the_kubelet_wrote_it(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its quotes, and the comma between them, too. Where SELinux is off mount(8) drops the option, so its argument is read."""
+    flag = 'context="system_u:object_r:container_file_t:s0:c1,c2"'
+    real, seen = shutil.which("mount"), tmp_path / "seen"
+    recording = tmp_path / "mount"
+    recording.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >> {seen}\nexec {real} "$@"\n')
+    recording.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    volume_id = bench.new_volume()
+    bench.stage(volume_id, capability(flags=["noatime", flag]))
+    assert (bench.staging(volume_id) / volume_id).is_mount()
+    (options,) = [line for line in seen.read_text().splitlines() if "noatime" in line]
+    assert flag in options
 
 
 @pytest.mark.attacher("fuse")

@@ -4,6 +4,7 @@ from csi_driver.ceph.api import Clusters
 from csi_driver.errors import DriverError
 from csi_driver.journal.makers import Makers
 from csi_driver.locks import KeyedLocks
+from csi_driver.notices import Notice
 from csi_driver.operations.creation import VolumeCreation
 from csi_driver.operations.deletion import VolumeDeletion
 from csi_driver.operations.expansion import VolumeExpansion
@@ -34,6 +35,8 @@ class Process:
     def __init__(self, clusters: Clusters, identity: str, key: PoolKey) -> None:
         locks = KeyedLocks()
         sites = Sites(clusters, Makers(identity, INSTANCE), INSTANCE)
+        self.notices: list[Notice] = []
+        sites.tell = self.notices.append
         self._sites = sites
         self._key = key
         self._purger = Purger(sites, locks)

@@ -35,6 +35,9 @@ def test_from_a_number_of_snaps_on_the_oldest_copies_are_flattened_and_their_sna
         assert queued(history) == []
         live(history, [Create(RELIEF_AT, source=0)])
         assert queued(history) == [f"volume-{number}" for number in range(1, RELIEF_AT)]
+        (notice,) = history.nodes[0].process.notices
+        assert (notice.volume_name, notice.reason, notice.is_warning) == ("volume-0", "ManySnapshots", True)
+        assert f"{RELIEF_AT} snapshots" in notice.message
         live(history, [Snapshot(0, 0)])
         assert queued(history) == [f"volume-{number}" for number in range(1, RELIEF_AT + 1)]
         live(history, [Flatten()])

@@ -58,3 +58,10 @@ periodSeconds: 20
 timeoutSeconds: 5
 failureThreshold: 3
 {{- end }}
+
+{{- /* An upgrade waits for the new pod to reach a cluster before it ends the next old one. */ -}}
+{{- define "rbd-csi.readinessProbe" -}}
+httpGet: {path: /readyz, port: metrics}
+periodSeconds: 5
+timeoutSeconds: 5
+{{- end }}
