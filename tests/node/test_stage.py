@@ -103,7 +103,7 @@ def test_mount_flags_are_used(bench: Bench, fs_type: str) -> None:
 def test_an_selinux_context_reaches_the_mount_as_the_kubelet_wrote_it(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its quotes, and the comma between them, too. Where SELinux is off mount(8) drops the option, so its argument is read."""
+    """Its quotes, and the comma between, too. Where SELinux is off mount(8) drops the option, so its argument is read."""
     flag = 'context="system_u:object_r:container_file_t:s0:c1,c2"'
     real, seen = shutil.which("mount"), tmp_path / "seen"
     recording = tmp_path / "mount"
