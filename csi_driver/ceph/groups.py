@@ -99,6 +99,10 @@ class RbdGroups:
         with self._doing("groups.remove_snap", f"{group}@{snap}"), _fine(errno.ENOENT):
             rbd.Group(self._ioctx, group).remove_snap(snap)
 
+    def list_names(self) -> list[str]:
+        with self._doing("groups.list_names", ""):
+            return list(self._rbd.group_list(self._ioctx))
+
     def remove(self, group: str) -> None:
         with self._doing("groups.remove", group), _fine(errno.ENOENT):
             try:

@@ -42,7 +42,7 @@ class GroupDeletion:
                     snapshot_lock(Handle(handle.cluster_id, one.pool_id, one.snapshot_uuid)) for one in entry.members
                 ]
                 with self._locks.hold(*names):
-                    _delete(site, entry)
+                    delete_group_entry(site, entry)
         except NotFound:
             return  # the pool is gone, and all that was in it
         for pool_id in {one.pool_id for one in entry.members}:
@@ -58,7 +58,8 @@ def refuse_other_members(site: Site, entry: GroupEntry, snapshot_ids: Collection
         )
 
 
-def _delete(site: Site, entry: GroupEntry) -> None:
+def delete_group_entry(site: Site, entry: GroupEntry) -> None:
+    """From any state on. The caller holds the group, its name and its snapshots."""
     if entry.state is State.MAKING:
         site.fence(entry)
     if entry.state is not State.DELETING:

@@ -71,6 +71,12 @@ def test_the_snap_stays_when_the_members_leave(pool: Pool, group: str, members: 
     assert [snaps(pool, name) for name in members] == [[], []]
 
 
+def test_groups_are_listed_by_name(pool: Pool, group: str) -> None:
+    assert group in pool.groups.list_names()
+    pool.groups.remove(group)
+    assert group not in pool.groups.list_names()
+
+
 def test_what_is_done_is_fine_to_be_asked_again(pool: Pool, group: str, members: tuple[str, str]) -> None:
     pool.groups.create(group)
     pool.groups.add(group, pool, members[0])

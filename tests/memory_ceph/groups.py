@@ -95,6 +95,10 @@ class MemoryGroups:
                 self.link.reach("groups.remove_snap:one")
         group.snaps.pop(snap, None)
 
+    @seam("groups.list_names")
+    def list_names(self) -> list[str]:
+        return list(self._place.groups)
+
     @seam("groups.remove")
     def remove(self, group: str) -> None:
         found = self._place.groups.get(group)

@@ -221,5 +221,8 @@ class Groups(Protocol):
     def remove_snap(self, group: str, snap: str) -> None:
         """On all members; with clones it moves to the trash namespace there. Fine when it is not there."""
 
+    def list_names(self) -> list[str]:
+        """Of all groups."""
+
     def remove(self, group: str) -> None:
         """Its members leave it, also those in the trash. Fine when it is not there. Raises ImageBusy."""

@@ -20,9 +20,12 @@ class FindingClass(StrEnum):
     UNREADABLE_ENTRY = "unreadable-entry"
     MISSING_IMAGE = "missing-image"
     MISSING_SNAP = "missing-snap"
+    MISSING_GROUP = "missing-group"
+    MEMBER_WITHOUT_GROUP = "member-without-group"
     UNEXPLAINED_IMAGE = "unexplained-image"
     UNEXPLAINED_SNAP = "unexplained-snap"
     UNEXPLAINED_TRASH = "unexplained-trash"
+    UNEXPLAINED_GROUP = "unexplained-group"
     TEMPORARY_IMAGE = "temporary-image"
     NAMELESS_HEADER = "nameless-header"
 
@@ -75,6 +78,15 @@ ABOUT = {
     FindingClass.MISSING_SNAP: About(
         "a snapshot's snap was removed past the driver: its data is lost", "the snapshot is deleted", is_named_only=True
     ),
+    FindingClass.MISSING_GROUP: About(
+        "of a group snapshot the RBD group, its snap or a member's snapshot was removed past the driver: its data is lost",
+        "the group snapshot is deleted as a whole",
+        is_named_only=True,
+    ),
+    FindingClass.MEMBER_WITHOUT_GROUP: About(
+        "a snapshot is part of a group snapshot whose entry was removed past the driver: it can be restored, not deleted",
+        "",
+    ),
     FindingClass.UNEXPLAINED_IMAGE: About(
         "an image with a volume's name that no entry explains",
         "it is moved to the trash and purged",
@@ -85,6 +97,11 @@ ABOUT = {
     ),
     FindingClass.UNEXPLAINED_TRASH: About(
         "an image with a volume's name in the trash, whose entry is gone", "it is purged", is_named_only=True
+    ),
+    FindingClass.UNEXPLAINED_GROUP: About(
+        "an RBD group with the name of a group snapshot that no entry explains",
+        "it is removed with its snaps; its members stay",
+        is_named_only=True,
     ),
     FindingClass.TEMPORARY_IMAGE: About(
         "the intermediate image of a clone of the Go driver, whose clone is gone or independent of it",
@@ -101,7 +118,7 @@ ABOUT = {
 class Finding:
     """One thing that is wrong. subject: what it is about, in words · key: what a repair needs to find it again.
 
-    kind: volumes or snapshots, where it is about an entry · name: by which `--name` means it.
+    kind: volumes, snapshots or groups, where it is about an entry · name: by which `--name` means it.
     """
 
     what: FindingClass

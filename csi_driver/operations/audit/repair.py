@@ -8,11 +8,13 @@ from contextlib import suppress
 from csi_driver.ceph.api import ImageBusy, ImageHasSnapshots, ImageMissing
 from csi_driver.errors import Busy
 from csi_driver.journal.entries import SnapshotEntry, VolumeEntry
+from csi_driver.journal.group_entries import GroupEntry
 from csi_driver.journal.journal import E, Journal, Reserved
-from csi_driver.journal.layout import SNAPSHOTS, State
+from csi_driver.journal.layout import GROUPS, SNAPSHOTS, State
 from csi_driver.operations.audit.findings import Finding
 from csi_driver.operations.audit.findings import FindingClass as Class
 from csi_driver.operations.deletion import undo
+from csi_driver.operations.group_deletion import delete_group_entry
 from csi_driver.operations.site import Site
 from csi_driver.operations.snapshot_deletion import delete_snapshot_entry
 
@@ -33,6 +35,8 @@ def _give_name(site: Site, finding: Finding) -> None:
     """To the name that the entry has, or to the list of what has none."""
     if finding.kind is SNAPSHOTS:
         _name_or_note(site.snapshots, finding.uuid)
+    elif finding.kind is GROUPS:
+        _name_or_note(site.groups, finding.uuid)
     else:
         _name_or_note(site.journal, finding.uuid)
 
@@ -48,6 +52,11 @@ def _name_or_note(journal: Journal[E], uuid: str) -> None:
 
 
 def _undo(site: Site, finding: Finding) -> None:
+    if finding.kind is GROUPS:
+        group = site.groups.load(finding.uuid)
+        if group is not None and group.state is State.MAKING:
+            delete_group_entry(site, group)
+        return
     if finding.kind is SNAPSHOTS:
         snapshot = site.snapshots.load(finding.uuid)
         if snapshot is not None and snapshot.state is State.MAKING:
@@ -103,6 +112,19 @@ def _delete_snapshot(site: Site, finding: Finding) -> None:
         delete_snapshot_entry(site, entry)
 
 
+def _delete_group(site: Site, finding: Finding) -> None:
+    entry = site.groups.load(finding.uuid)
+    if entry is not None:
+        delete_group_entry(site, entry)
+
+
+def _remove_group(site: Site, finding: Finding) -> None:
+    try:
+        site.pool.groups.remove(finding.name)
+    except ImageBusy as busy:
+        raise Busy(f"group {finding.name} cannot be removed: {busy}") from busy
+
+
 def _remove_image(site: Site, finding: Finding) -> None:
     with suppress(ImageMissing):
         if watchers := site.pool.images.watchers(finding.image_id):
@@ -119,7 +141,9 @@ def _purge(site: Site, finding: Finding) -> None:
             raise Busy(f"image {finding.image_id} stays in the trash: clones or snapshots of it live") from held
 
 
-def _journal(site: Site, finding: Finding) -> Journal[VolumeEntry] | Journal[SnapshotEntry]:
+def _journal(site: Site, finding: Finding) -> Journal[VolumeEntry] | Journal[SnapshotEntry] | Journal[GroupEntry]:
+    if finding.kind is GROUPS:
+        return site.groups
     return site.snapshots if finding.kind is SNAPSHOTS else site.journal
 
 
@@ -133,8 +157,10 @@ _REPAIRS = {
     Class.WRONG_DEPTH: _record_depth,
     Class.CUT_OFF_PARENT: _cut_off,
     Class.MISSING_SNAP: _delete_snapshot,
+    Class.MISSING_GROUP: _delete_group,
     Class.UNEXPLAINED_IMAGE: _remove_image,
     Class.UNEXPLAINED_SNAP: _remove_snap,
     Class.UNEXPLAINED_TRASH: _purge,
+    Class.UNEXPLAINED_GROUP: _remove_group,
     Class.TEMPORARY_IMAGE: _remove_image,
 }

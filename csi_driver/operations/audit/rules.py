@@ -5,13 +5,17 @@ import time
 from collections.abc import Iterator
 
 from csi_driver.ceph.api import SnapKind
+from csi_driver.ids import Handle
 from csi_driver.journal.entries import Entry, SnapshotEntry, VolumeEntry
+from csi_driver.journal.group_entries import GroupEntry
 from csi_driver.journal.journal import Reserved
-from csi_driver.journal.layout import SNAPSHOTS, VOLUMES, State
+from csi_driver.journal.layout import GROUPS, SNAPSHOTS, VOLUMES, State
 from csi_driver.operations.audit.findings import Finding
 from csi_driver.operations.audit.findings import FindingClass as Class
 from csi_driver.operations.audit.survey import ImageFacts, Records, Survey
 from csi_driver.operations.origin import CLONE_PREFIX
+
+AnyRecords = Records[VolumeEntry] | Records[SnapshotEntry] | Records[GroupEntry]
 
 UNFINISHED_S = 3600.0
 """A create that nobody has repeated for so long is given up: the sidecars repeat within minutes."""
@@ -23,18 +27,23 @@ _TEMPORARY = "-temp"
 def findings(seen: Survey) -> Iterator[Finding]:
     yield from _of_names(seen, seen.volumes)
     yield from _of_names(seen, seen.snapshots)
+    yield from _of_names(seen, seen.groups)
     for volume in seen.volumes.entries.values():
         if volume.uuid not in seen.volumes.of_others:
             yield from _of_volume(seen, volume)
     for snapshot in seen.snapshots.entries.values():
         if snapshot.uuid not in seen.snapshots.of_others:
             yield from _of_snapshot(seen, snapshot)
+    for group in seen.groups.entries.values():
+        if group.uuid not in seen.groups.of_others:
+            yield from _of_group(seen, group)
     for name, facts in seen.images.items():
         yield from _of_image(seen, name, facts)
+    yield from _of_rbd_groups(seen)
     yield from _of_trash(seen)
 
 
-def _of_names(seen: Survey, records: Records[VolumeEntry] | Records[SnapshotEntry]) -> Iterator[Finding]:
+def _of_names(seen: Survey, records: AnyRecords) -> Iterator[Finding]:
     known = records.entries.keys() | records.unreadable.keys()
     for name, reserved in records.names.items():
         is_elsewhere = reserved.pool_id not in (None, seen.pool_id)
@@ -50,7 +59,7 @@ def _of_names(seen: Survey, records: Records[VolumeEntry] | Records[SnapshotEntr
         yield Finding(Class.UNREADABLE_ENTRY, uuid, f"{records.kind.noun} {uuid}: {reason}", records.kind, uuid)
 
 
-def _of_entry(seen: Survey, entry: Entry, records: Records[VolumeEntry] | Records[SnapshotEntry]) -> Iterator[Finding]:
+def _of_entry(seen: Survey, entry: Entry, records: AnyRecords) -> Iterator[Finding]:
     """Whether it is found, and whether it will be finished."""
     kind = records.kind
     subject = f"{kind.noun} {entry.uuid} of name {entry.request_name!r}"
@@ -62,7 +71,8 @@ def _of_entry(seen: Survey, entry: Entry, records: Records[VolumeEntry] | Record
     is_named_elsewhere = entry.journal_pool_id not in (None, seen.pool_id)
     if not is_found and not is_named_elsewhere:
         has_image = entry.image_name in seen.images or entry.image_id in seen.trash
-        is_empty = entry.state is State.FOREIGN and not has_image
+        # Of the Go driver's group snapshots the entry alone stays, and images of its members' snapshots.
+        is_empty = entry.state is State.FOREIGN and not has_image and kind is not GROUPS
         what = Class.EMPTY_ENTRY if is_empty else Class.ENTRY_WITHOUT_NAME
         yield Finding(what, entry.uuid, subject, kind, entry.uuid)
     elif entry.state is State.MAKING and time.time() - entry.made_at > UNFINISHED_S:
@@ -94,12 +104,40 @@ def _of_snapshot(seen: Survey, entry: SnapshotEntry) -> Iterator[Finding]:
     yield from _of_entry(seen, entry, seen.snapshots)
     if entry.state is not State.COMPLETE or not entry.is_native:
         return
+    if entry.group_handle:
+        yield from _of_member(seen, entry)
+        return
     source = next((facts for facts in seen.images.values() if facts.image_id == entry.source_image_id), None)
     if source is None or source.info is None:
         return  # a kept tombstone in the trash, or an image that cannot be opened: told of that image
     if not any(snap.snap_id == entry.snap_id for snap in source.info.snaps):
         subject = f"snapshot {entry.uuid} of name {entry.request_name!r}: {entry.source_image}@{entry.snap_name}"
         yield Finding(Class.MISSING_SNAP, entry.uuid, subject, SNAPSHOTS, entry.uuid)
+
+
+def _of_member(seen: Survey, entry: SnapshotEntry) -> Iterator[Finding]:
+    """A snapshot of a group in this pool. Whether its snap is there, is told of the group."""
+    group = Handle.parse(entry.group_handle)
+    if group is None or group.pool_id != seen.pool_id:
+        return
+    if group.uuid not in seen.groups.entries.keys() | seen.groups.unreadable.keys() | seen.groups.of_others:
+        subject = f"snapshot {entry.uuid} of group snapshot {group.uuid}: {entry.source_image}@{entry.snap_name}"
+        yield Finding(Class.MEMBER_WITHOUT_GROUP, entry.uuid, subject, SNAPSHOTS, entry.uuid)
+
+
+def _of_group(seen: Survey, entry: GroupEntry) -> Iterator[Finding]:
+    yield from _of_entry(seen, entry, seen.groups)
+    if reason := seen.broken_groups.get(entry.uuid):
+        subject = f"group snapshot {entry.uuid} of name {entry.request_name!r}: {reason}"
+        yield Finding(Class.MISSING_GROUP, entry.uuid, subject, GROUPS, entry.uuid)
+
+
+def _of_rbd_groups(seen: Survey) -> Iterator[Finding]:
+    known = seen.groups.entries.keys() | seen.groups.unreadable.keys() | seen.groups.of_others
+    for name in seen.rbd_groups:
+        form = _UUID.search(name)
+        if form and name.startswith(GROUPS.image_prefix) and form[0] not in known:
+            yield Finding(Class.UNEXPLAINED_GROUP, name, f"RBD group {name}")
 
 
 def _of_image(seen: Survey, name: str, facts: ImageFacts) -> Iterator[Finding]:
@@ -152,7 +190,7 @@ def _of_trash(seen: Survey) -> Iterator[Finding]:
         yield Finding(Class.NAMELESS_HEADER, image_id, f"header of image {image_id}", image_id=image_id)
 
 
-def _records_of(seen: Survey, image: str) -> Records[VolumeEntry] | Records[SnapshotEntry] | None:
+def _records_of(seen: Survey, image: str) -> AnyRecords | None:
     """Those to which an image of such a name would belong; None for an image that is none of a driver's."""
     if not _UUID.search(image):
         return None

@@ -8,8 +8,10 @@ from typing import Generic
 from csi_driver.ceph.api import ImageInfo, ImageMissing, ParentSnap
 from csi_driver.errors import AccessDenied, PoolMissing
 from csi_driver.journal.entries import SnapshotEntry, VolumeEntry
+from csi_driver.journal.group_entries import GroupEntry, Member, group_journal
 from csi_driver.journal.journal import E, Journal, Reserved, snapshot_journal, volume_journal
-from csi_driver.journal.layout import BEGUN_PREFIX, DELETED_PREFIX, GROUPS, SNAPSHOTS, VOLUMES, Kind
+from csi_driver.journal.layout import BEGUN_PREFIX, DELETED_PREFIX, GROUPS, SNAPSHOTS, VOLUMES, Kind, State
+from csi_driver.operations.group_deletion import GROUP_SNAP
 from csi_driver.operations.origin import CLONE_PREFIX
 from csi_driver.operations.site import Site
 
@@ -18,11 +20,14 @@ Progress = Callable[[str, int, int], None]
 
 _PAGE = 500
 _HEADER = "rbd_header."
+_KINDS = (GROUPS, VOLUMES, SNAPSHOTS)
+"""Groups first: their objects' names begin like those of volumes."""
+_DIRECTORIES = tuple(kind.directory_prefix for kind in _KINDS)
 
 
 @dataclass
 class Records(Generic[E]):
-    """What the journal says of volumes, or of snapshots. unreadable: uuids, with the reason."""
+    """What the journal says of volumes, of snapshots or of groups. unreadable: uuids, with the reason."""
 
     kind: Kind
     entries: dict[str, E] = field(default_factory=dict)
@@ -54,6 +59,10 @@ class Survey:
     pool_id: int
     volumes: Records[VolumeEntry] = field(default_factory=lambda: Records(VOLUMES))
     snapshots: Records[SnapshotEntry] = field(default_factory=lambda: Records(SNAPSHOTS))
+    groups: Records[GroupEntry] = field(default_factory=lambda: Records(GROUPS))
+    rbd_groups: frozenset[str] = frozenset()
+    broken_groups: dict[str, str] = field(default_factory=dict)
+    """Complete group snapshots of which something is gone: what, by uuid."""
     images: dict[str, ImageFacts] = field(default_factory=dict)
     trash: dict[str, str] = field(default_factory=dict)
     """Names by image id."""
@@ -67,25 +76,17 @@ def survey(site: Site, progress: Progress) -> Survey:
     """Opens every image once, read-only; the objects of the pool are listed, its data objects among them."""
     found = Survey(site.pool.pool_id)
     found.queued = {one.image_id for one in site.flatten_queue.entries()}
-    volumes, snapshots, directories = set[str](), set[str](), set[str]()
-    for number, name in enumerate(site.pool.objects.names()):
-        if not number % 10_000:
-            progress("objects", number, 0)
-        if name.startswith(GROUPS.object_prefix):
-            continue  # begins like a volume's
-        if name.startswith(VOLUMES.object_prefix):
-            volumes.add(name.removeprefix(VOLUMES.object_prefix))
-        elif name.startswith(SNAPSHOTS.object_prefix):
-            snapshots.add(name.removeprefix(SNAPSHOTS.object_prefix))
-        elif name.startswith((VOLUMES.directory_prefix, SNAPSHOTS.directory_prefix)):
-            directories.add(name)
-        elif name.startswith(_HEADER):
-            found.headers.add(name.removeprefix(_HEADER))
-    _read_records(site.journal, found.volumes, volumes, progress)
-    for directory in directories:
+    objects = _read_objects(site, progress)
+    found.headers = objects.headers
+    _read_records(site.journal, found.volumes, objects.uuids[VOLUMES], progress)
+    for directory in objects.directories:
         _read_anothers(site, found, directory)
     found.volumes.dangling = set(_dangling(site, found.volumes.names))
-    _read_records(site.snapshots, found.snapshots, snapshots, progress)
+    _read_records(site.snapshots, found.snapshots, objects.uuids[SNAPSHOTS], progress)
+    # Groups before entries: a group is made after its entry, and removed before it.
+    found.rbd_groups = frozenset(site.pool.groups.list_names())
+    _read_records(site.groups, found.groups, objects.uuids[GROUPS], progress)
+    found.broken_groups = dict(_broken_groups(site, found))
     found.trash = {entry.image_id: entry.name for entry in site.pool.images.list_trash()}
     names = site.pool.images.list_names()
     for number, (name, image_id) in enumerate(names.items()):
@@ -93,6 +94,53 @@ def survey(site: Site, progress: Progress) -> Survey:
         found.images[name] = _facts(site, image_id)
     found.copies_elsewhere = set(_copies_elsewhere(site, found))
     return found
+
+
+@dataclass
+class _Objects:
+    """Of the journal and of librbd, by their names."""
+
+    uuids: dict[Kind, set[str]] = field(default_factory=lambda: {kind: set() for kind in _KINDS})
+    directories: set[str] = field(default_factory=set)
+    headers: set[str] = field(default_factory=set)
+
+
+def _read_objects(site: Site, progress: Progress) -> _Objects:
+    found = _Objects()
+    for number, name in enumerate(site.pool.objects.names()):
+        if not number % 10_000:
+            progress("objects", number, 0)
+        if kind := next((one for one in _KINDS if name.startswith(one.object_prefix)), None):
+            found.uuids[kind].add(name.removeprefix(kind.object_prefix))
+        elif name.startswith(_DIRECTORIES):
+            found.directories.add(name)
+        elif name.startswith(_HEADER):
+            found.headers.add(name.removeprefix(_HEADER))
+    return found
+
+
+def _broken_groups(site: Site, found: Survey) -> Iterator[tuple[str, str]]:
+    for entry in found.groups.entries.values():
+        if entry.state is not State.COMPLETE or entry.uuid in found.groups.of_others:
+            continue
+        if entry.image_name not in found.rbd_groups:
+            yield entry.uuid, f"there is no RBD group {entry.image_name}"
+        elif not site.pool.groups.has_snap(entry.image_name, GROUP_SNAP):
+            yield entry.uuid, f"RBD group {entry.image_name} has no whole snap"
+        elif lost := [one.source_handle for one in entry.members if _is_lost(site, one)]:
+            yield entry.uuid, f"the snapshots of {', '.join(lost)} are gone"
+
+
+def _is_lost(site: Site, member: Member) -> bool:
+    """Of a pool that this user may not read nothing is said."""
+    try:
+        with site.beside(member.pool_id) as there:
+            snapshot = there.snapshots.load(member.snapshot_uuid)
+            return snapshot is None or snapshot.snap_id not in there.pool.images.snap_ids(member.image_id)
+    except PoolMissing:
+        return True
+    except (AccessDenied, ValueError):
+        return False
 
 
 def _copies_elsewhere(site: Site, found: Survey) -> Iterator[str]:
@@ -142,12 +190,14 @@ def _read_entry(load: Callable[[str], E | None], records: Records[E], uuid: str)
 
 
 def _read_anothers(site: Site, found: Survey, directory: str) -> None:
-    kind = VOLUMES if directory.startswith(VOLUMES.directory_prefix) else SNAPSHOTS
+    kind = next(one for one in _KINDS if directory.startswith(one.directory_prefix))
     instance = directory.removeprefix(kind.directory_prefix)
     if instance == site.instance:
         return
     if kind is VOLUMES:
         found.volumes.of_others |= _named(volume_journal(site.pool, instance))
+    elif kind is GROUPS:
+        found.groups.of_others |= _named(group_journal(site.pool, instance))
     else:
         found.snapshots.of_others |= _named(snapshot_journal(site.pool, instance))
 
