@@ -5,7 +5,7 @@ from importlib import import_module
 
 import click
 
-COMMANDS = ("audit", "demo", "dev", "node", "repair", "serve", "volume")
+COMMANDS = ("audit", "demo", "dev", "node", "rebuild", "repair", "serve", "volume")
 
 
 class Commands(click.Group):

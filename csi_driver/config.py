@@ -50,7 +50,7 @@ class ServeConfig:
     flatten_*: how the flatten queues are worked off ·
     fences_gone_nodes: when a volume is withdrawn from a node that is out of service ·
     metrics_address: host and port of the metrics; None: none are served · trace_file: None: nothing is traced
-    otlp_endpoint: empty: nothing is sent
+    otlp_endpoint: empty: nothing is sent · cluster_mapping_file: None: every handle is taken as it is
     """
 
     socket_path: Path
@@ -72,6 +72,7 @@ class ServeConfig:
     metrics_address: tuple[str, int] | None = None
     trace_file: Path | None = None
     otlp_endpoint: str = ""
+    cluster_mapping_file: Path | None = None
 
     def __post_init__(self) -> None:
         _check_node_id(self.node_id)

@@ -68,6 +68,10 @@ class ApiServer:
         self._objects[f"{_EVERY_CSI_NODE}/{name}"] = csi_node
         self._objects[f"/api/v1/nodes/{name}"] = {"metadata": {"name": name, "labels": dict(labels)}, "spec": spec}
 
+    def put(self, path: str, value: Mapping[str, Any]) -> None:
+        """What a path answers."""
+        self._objects[path] = value
+
     def add_volume(self, name: str, claim: str) -> None:
         """A persistent volume with its claim in the namespace `shop`."""
         spec = {"claimRef": {"name": claim, "namespace": "shop", "uid": "1-2-3"}}

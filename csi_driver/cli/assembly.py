@@ -21,6 +21,7 @@ from csi_driver.journal.layout import VOLUMES
 from csi_driver.journal.makers import Makers
 from csi_driver.journal.nodes import NodeRecord
 from csi_driver.locks import KeyedLocks
+from csi_driver.mapping_file import read_cluster_mapping
 from csi_driver.model import Credentials
 from csi_driver.operations.audit.auditor import Auditor
 from csi_driver.operations.capacity import DEFAULT_OBJECT_BYTES, Capacity, room
@@ -45,6 +46,7 @@ from csi_driver.operations.pool_usage import PoolUsages
 from csi_driver.operations.publication import VolumePublication
 from csi_driver.operations.purge import Purger
 from csi_driver.operations.readiness import Readiness
+from csi_driver.operations.rebuild.rebuilder import Rebuilder
 from csi_driver.operations.site import PoolKey, Sites
 from csi_driver.operations.snapshot_deletion import SnapshotDeletion
 from csi_driver.operations.snapshots import SnapshotCreation, Soon
@@ -97,7 +99,14 @@ class Driver:
         self._readiness = Readiness(lambda: tuple(clusters_file.entries()), self._clusters.check)
         self._at_end: list[Callable[[], None]] = []
         self._pool_usages = PoolUsages(health_clusters, clusters_file.own_ids)
-        self._server = Server(config.socket_path, config.timeout_s, self._services())
+        self._server = Server(config.socket_path, config.timeout_s, self._services(), self._translation())
+
+    def _translation(self) -> Callable[[str], str] | None:
+        """Of handles of clusters that others have taken the place of."""
+        mapping = read_cluster_mapping(self._config.cluster_mapping_file)
+        if not mapping.pairs:
+            return None
+        return lambda text: mapping.translate_text(text, self._clusters_file.entries())
 
     def _look_at(self, key: PoolKey) -> None:
         """What a predecessor left in a pool."""
@@ -286,6 +295,7 @@ class Operator:
         sites = Sites(self._clusters, Makers("operator", instance), instance)
         self.undeletion = VolumeUndeletion(sites)
         self.auditor = Auditor(sites)
+        self.rebuilder = Rebuilder(sites)
         self.own_pools = OwnPools(sites, clusters_file.own_ids)
         publication = VolumePublication(sites, KeyedLocks(), RegisteredNodes(self.own_pools), self.own_pools)
         listing = Listing(sites, clusters_file.own_ids)

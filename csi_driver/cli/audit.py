@@ -55,8 +55,8 @@ def audit(style: str, **scope: Any) -> None:
 
 def audited(operator: "Operator", scope: Mapping[str, Any]) -> Iterator["Found"]:
     """Progress goes to stderr."""
-    for key in _keys(operator, scope["cluster_id"], scope["pool"]):
-        yield from operator.auditor.audit(key, _tell_progress(key), scope["settle_s"])
+    for key in pool_keys(operator, scope["cluster_id"], scope["pool"]):
+        yield from operator.auditor.audit(key, tell_progress(key), scope["settle_s"])
 
 
 def show(found: list["Found"]) -> None:
@@ -86,7 +86,7 @@ def _values(one: "Found") -> dict[str, object]:
     }
 
 
-def _keys(operator: "Operator", cluster_id: str | None, pool: str | None) -> Iterator["PoolKey"]:
+def pool_keys(operator: "Operator", cluster_id: str | None, pool: str | None) -> Iterator["PoolKey"]:
     for one in (cluster_id,) if cluster_id else operator.cluster_ids():
         if operator.credentials_of(one) is None:
             click.echo(f"rbd-csi: {one}: left out, the clusters file names no credentials for it", err=True)
@@ -97,7 +97,7 @@ def _keys(operator: "Operator", cluster_id: str | None, pool: str | None) -> Ite
         yield from (key for key in keys if pool in (None, key.pool))
 
 
-def _tell_progress(key: "PoolKey") -> Callable[[str, int, int], None]:
+def tell_progress(key: "PoolKey") -> Callable[[str, int, int], None]:
     def tell(what: str, number: int, of: int) -> None:
         if number and not number % _REPORT_EVERY:
             click.echo(f"{key.cluster_id}/{key.pool}: {number}{f' of {of}' if of else ''} {what}", err=True)

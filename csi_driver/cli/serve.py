@@ -39,6 +39,12 @@ _GRACE_S = 20.0
 @click.option("--node", is_flag=True, help="Run the node half.")
 @click.option("--driver-name", default=DEFAULT_DRIVER_NAME, show_default=True)
 @click.option("--clusters", type=click.Path(path_type=Path), default=DEFAULT_CLUSTERS_FILE, show_default=True)
+@click.option(
+    "--cluster-mapping",
+    default=None,
+    type=click.Path(path_type=Path),
+    help="Handles of clusters that others stand in for, as cluster-mapping.json of the Go driver.",
+)
 @click.option("--instance", default="default", show_default=True, help="Name of the journal's directory.")
 @click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds for one whole RPC.")
 @click.option("--max-volumes-per-node", type=int, default=0, help="0: no limit.")
@@ -114,6 +120,7 @@ def _configuration(flags: dict[str, Any]) -> ServeConfig:
         fences_gone_nodes=flags["fence_gone_nodes"],
         metrics_address=parse_address(flags["metrics_address"] or ""),
         trace_file=flags["trace"],
+        cluster_mapping_file=flags["cluster_mapping"],
         otlp_endpoint=parse_url(flags["otlp_endpoint"] or ""),
     )
 

@@ -198,6 +198,14 @@ class Journal(Generic[E]):
                 if present is None or present.state is not State.COMPLETE:
                     raise Lost(f"{self._kind.noun} {entry.uuid} is being deleted by another process") from None
 
+    def restore(self, uuid: str, keys: Mapping[str, str]) -> None:
+        """Write O exclusively, of what was lost. Raises Lost when it is there."""
+        with step("journal.restore", uuid):
+            try:
+                self._objects.apply(self._kind.object(uuid), Write(create=Create.EXCLUSIVE, put=keys))
+            except ObjectExists:
+                raise Lost(f"{self._kind.noun} {uuid} has an entry by now") from None
+
     def take_over(self, entry: E, maker: str) -> E:
         """From a maker that was fenced; the entry afterwards. Also adopts an entry that ceph-csi never finished."""
         now = round(time.time())

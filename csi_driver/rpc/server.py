@@ -11,6 +11,7 @@ from pathlib import Path
 import grpc
 
 from csi_driver.errors import DriverError
+from csi_driver.rpc.handle_mapping import HandleInterceptor, Translate
 from csi_driver.rpc.interceptor import CallInterceptor
 
 _HANDLER_THREADS = 1024
@@ -22,11 +23,14 @@ Registration = Callable[[grpc.Server], None]
 class Server:
     """Serves until `stop`."""
 
-    def __init__(self, path: Path, timeout_s: float, services: list[Registration]) -> None:
+    def __init__(
+        self, path: Path, timeout_s: float, services: list[Registration], translate: Translate | None = None
+    ) -> None:
+        """translate: every handle of a request."""
         self._path = path
         self._server = grpc.server(
             ThreadPoolExecutor(_HANDLER_THREADS, thread_name_prefix="rpc"),
-            interceptors=[CallInterceptor(timeout_s)],
+            interceptors=[CallInterceptor(timeout_s), *([HandleInterceptor(translate)] if translate else [])],
             options=[("grpc.so_reuseport", 0)],
         )
         for register in services:

@@ -1,0 +1,34 @@
+"""What an orchestrator says that there is: volumes and snapshots by handle, with the names that they were asked for by."""
+
+from dataclasses import dataclass
+
+from csi_driver.ids import Handle
+
+
+@dataclass(frozen=True)
+class VolumeClaim:
+    """A volume that was handed out. image_name, journal_pool: empty where nothing is said of them."""
+
+    handle: Handle
+    request_name: str
+    image_name: str = ""
+    owner: str = ""
+    journal_pool: str = ""
+    is_encrypted: bool = False
+
+
+@dataclass(frozen=True)
+class SnapshotClaim:
+    """A snapshot that was handed out."""
+
+    handle: Handle
+    request_name: str
+    source: Handle | None = None
+
+
+@dataclass(frozen=True)
+class Claims:
+    """All of them."""
+
+    volumes: tuple[VolumeClaim, ...] = ()
+    snapshots: tuple[SnapshotClaim, ...] = ()
