@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import rbd
 
 from csi_driver.ceph.api import ImageBusy, ImageMissing, Pool
-from csi_driver.ceph.images import PlainObjects
+from csi_driver.ceph.image_place import PlainObjects
 from csi_driver.tracing import step
 
 Translate = Callable[[str], AbstractContextManager[None]]

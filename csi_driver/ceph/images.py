@@ -1,4 +1,4 @@
-"""RBD images: the only `import rbd`.
+"""RBD images, through librbd and past it.
 
 librbd answers "image not found" for any ENOENT, also of a pool or snapshot, and for a half-made or half-removed image: it
 means that the image cannot be opened, not that nothing of it is there. Only the removing calls' ENOENT says "gone", and on
@@ -9,127 +9,40 @@ made before the first image is.
 import errno
 import struct
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import UTC
-from typing import Protocol
 
 import rbd
 
 from csi_driver.ceph.adoption import Adoption
 from csi_driver.ceph.api import (
-    CannotCompare,
     CloneSource,
-    Extent,
     Extents,
     FlattenStopped,
-    ImageBusy,
-    ImageExists,
-    ImageHasSnapshots,
     ImageInfo,
     ImageKept,
     ImageMissing,
     MetadataWrite,
-    ObjectMissing,
-    ParentSnap,
     Snap,
     SnapKind,
     TrashEntry,
     Watcher,
     Write,
 )
-from csi_driver.ceph.clone_gate import CloneGate
-from csi_driver.ceph.open_images import OpenImages
+from csi_driver.ceph.image_cloning import ImageCloning
+from csi_driver.ceph.image_diff import changed
+from csi_driver.ceph.image_features import FEATURES, SHOWN
+from csi_driver.ceph.image_place import Place, PlainObjects, Translate, doing
+from csi_driver.ceph.image_snaps import dated, has_parent, remove_trashed_snap, snaps
 from csi_driver.errors import InvalidRequest, NoSpace
 from csi_driver.model import CloneFormat, ImageLayout
-from csi_driver.tracing import step
-
-FEATURES = {
-    "layering": rbd.RBD_FEATURE_LAYERING,
-    "exclusive-lock": rbd.RBD_FEATURE_EXCLUSIVE_LOCK,
-    "object-map": rbd.RBD_FEATURE_OBJECT_MAP,
-    "fast-diff": rbd.RBD_FEATURE_FAST_DIFF,
-    "deep-flatten": rbd.RBD_FEATURE_DEEP_FLATTEN,
-    "journaling": rbd.RBD_FEATURE_JOURNALING,
-}
-_SHOWN = {**FEATURES, "striping": rbd.RBD_FEATURE_STRIPINGV2, "data-pool": rbd.RBD_FEATURE_DATA_POOL}
 
 _PAGE = 1000
 _HEAD = 2**64 - 2  # CEPH_NOSNAP: the image itself, not one of its snaps
-_FORMAT_2_REFUSED = (
-    "parameter cloneFormat is 2, and the cluster allows clones of format 1 alone: leave the parameter out or set it to 1, "
-    "or let the cluster refuse older clients (`ceph osd set-require-min-compat-client mimic`)"
-)
-_MOST_FORMAT_1 = 1
-"""Clones of format 1 that a connection makes at once: under 64 of them librbd has aborted (docs/decisions/0013)."""
 _REMOVING = 3  # cls::rbd::TRASH_IMAGE_SOURCE_REMOVING
 _METADATA = "metadata_"
 _MARK = "csi.mark"
-
-COMPARES_BY_ID = hasattr(rbd.Image, "encryption_load2")
-"""Bindings of Ceph 18.2 and later; older ones take names, which snaps of groups have not."""
-
-_WINDOW, _SLOW_WINDOW = 64 << 30, 2 << 30
-"""Of an image, looked through at once: it bounds the memory, and the time."""
-
-CLONES_BY_ID = hasattr(rbd.Group, "get_snap_info")
-"""Bindings of Ceph 20.2 clone a snap by its id, and so one of a group."""
-
-OpenedImages = OpenImages[rbd.Image]
-Translate = Callable[[str], AbstractContextManager[None]]
-
-
-@dataclass
-class Learnt:
-    """What a connection has found out about its cluster; asked anew by the next connection."""
-
-    needs_protection: bool = False
-
-
-@dataclass(frozen=True)
-class Place:
-    """The pool and namespace of the images: its handle for librbd, what is open there, and its names for messages."""
-
-    ioctx: object
-    open_images: OpenedImages
-    learnt: Learnt
-    clone_gate: CloneGate
-    pool_id: int
-    pool: str
-    namespace: str
-    pool_name: Callable[[int], str]
-
-
-class PlainObjects(Protocol):
-    """What is done to librbd's own objects past librbd, where it would need a whole open."""
-
-    def ask(self, name: str, cls: str, method: str, payload: bytes) -> bytes | None:
-        """What a class call that reads answers; None when there is no such object."""
-
-    def read_data(self, name: str) -> bytes | None:
-        """An object's data; None when there is no such object."""
-
-    def list_page(self, name: str, *, prefix: str, after: str, limit: int) -> list[tuple[str, str]]:
-        """Keys of an object, as `Objects.list_page`."""
-
-    def execute(self, name: str, cls: str, method: str, payload: bytes) -> None:
-        """A class call that writes. Raises ObjectMissing; never makes the object."""
-
-    def apply(self, name: str, write: Write) -> None:
-        """As `Objects.apply`."""
-
-    def read_key(self, name: str, key: str) -> str | None:
-        """As `Objects.read_key`."""
-
-    def notify(self, name: str) -> None:
-        """An empty message to all who watch the object. Those that do not answer in time are not waited for."""
-
-    def ensure(self, name: str) -> None:
-        """Make an empty object unless it is there."""
-
-    def push_out(self, name: str) -> None:
-        """Have the OSD forget what it knows of the object, and read it anew."""
 
 
 class RbdImages:
@@ -137,11 +50,11 @@ class RbdImages:
 
     def __init__(self, place: Place, objects: PlainObjects, translate: Translate, adoption: Adoption) -> None:
         self._place = place
-        self._adoption = adoption
         self._ioctx = place.ioctx
         self._objects = objects
         self._translate = translate
         self._rbd = rbd.RBD()
+        self._adoption = adoption
 
     def create(self, name: str, size_bytes: int, layout: ImageLayout) -> None:
         self._ensure_trash()  # while there is room for it
@@ -214,10 +127,10 @@ class RbdImages:
         return ImageInfo(
             image_id=image.id(),
             size_bytes=image.size(),
-            features=tuple(shown for shown, bit in _SHOWN.items() if features & bit),
+            features=tuple(shown for shown, bit in SHOWN.items() if features & bit),
             data_pool=self._place.pool_name(image.data_pool_id()) if features & rbd.RBD_FEATURE_DATA_POOL else "",
-            snaps=_snaps(image),
-            has_parent=_has_parent(image),
+            snaps=snaps(image),
+            has_parent=has_parent(image),
             watchers=tuple(Watcher(one["addr"], one["id"]) for one in image.watchers_list()),
         )
 
@@ -232,82 +145,15 @@ class RbdImages:
 
     def clone(self, source: CloneSource, name: str, layout: ImageLayout) -> CloneFormat:
         self._ensure_trash()
-        with self._doing("images.clone", name):
-            try:
-                if source.snap_id is None:
-                    return self._clone_as_allowed(source, name, layout)
-                if source.format is CloneFormat.ONE:
-                    raise InvalidRequest(
-                        "parameter cloneFormat is 1, in which snapshots of a group cannot be cloned; allowed is 2"
-                    )
-                if CLONES_BY_ID:
-                    self._clone(source, name, layout)
-                else:
-                    self._clone_by_headers(source, source.snap_id, name, layout)
-            except rbd.Error as error:
-                if error.errno == errno.ENOSYS:
-                    raise InvalidRequest(
-                        f"image {source.image} has not the feature layering and cannot be cloned"
-                    ) from error
-                raise
-            return CloneFormat.TWO
-
-    def _clone_as_allowed(self, source: CloneSource, name: str, layout: ImageLayout) -> CloneFormat:
-        """Where the cluster's oldest clients know clone format 1 alone, the snap must be protected."""
-        learnt = self._place.learnt
-        if source.format is not CloneFormat.ONE and not learnt.needs_protection:
-            try:
-                self._clone(source, name, layout)
-            except rbd.Error as error:
-                if error.errno != errno.EINVAL:
-                    raise
-            else:
-                if source.format is CloneFormat.TWO and not self._is_format_2(name):
-                    raise InvalidRequest(_FORMAT_2_REFUSED)
-                return CloneFormat.TWO
-        if source.format is CloneFormat.TWO:
-            raise InvalidRequest(_FORMAT_2_REFUSED)
-        source.pool.images.protect(source.image, source.snap)
-        self._clone(source, name, layout, is_format_1=True)
-        learnt.needs_protection |= source.format is CloneFormat.ALLOWED
-        return CloneFormat.ONE
-
-    def _clone_by_headers(self, source: CloneSource, snap_id: int, name: str, layout: ImageLayout) -> None:
-        with rbd.Image(source.pool.images.raw, source.image, read_only=True) as image:
-            if not image.features() & rbd.RBD_FEATURE_LAYERING:
-                raise InvalidRequest(f"image {source.image} has not the feature layering and cannot be cloned")
-            size_bytes = next((one.size_bytes for one in _snaps(image) if one.snap_id == snap_id), None)
-            parent = ParentSnap(source.pool.pool_id, source.pool.namespace, image.id(), snap_id)
-        if size_bytes is None:
-            raise ImageMissing(f"snap {source.snap}")
-        self.create(name, size_bytes, layout)
-        image_id = self.find_id(name)
-        if image_id is None:
-            raise ImageMissing(name)
-        self._adoption.adopt(image_id, parent, size_bytes)
-
-    def _is_format_2(self, name: str) -> bool:
-        """A snap that is protected already is cloned in format 1 on a cluster that allows no other."""
-        raw = self._objects.ask(f"rbd_header.{self.find_id(name)}", "rbd", "op_features_get", b"")
-        return raw is not None and bool(struct.unpack("<Q", raw)[0] & rbd.RBD_OPERATION_FEATURE_CLONE_CHILD)
-
-    def _clone(self, source: CloneSource, name: str, layout: ImageLayout, *, is_format_1: bool = False) -> None:
-        with self._place.clone_gate.hold("1" if is_format_1 else "auto", most=_MOST_FORMAT_1 if is_format_1 else 0):
-            self._clone_now(source, name, layout)
-
-    def _clone_now(self, source: CloneSource, name: str, layout: ImageLayout) -> None:
-        self._rbd.clone(
-            source.pool.images.raw,
-            source.image,
-            source.snap if source.snap_id is None else source.snap_id,
-            self._ioctx,
-            name,
-            features=sum(FEATURES[feature] for feature in layout.features),
-            order=layout.object_size_bytes.bit_length() - 1,
-            stripe_unit=layout.stripe_unit_bytes,
-            stripe_count=layout.stripe_count,
-            data_pool=layout.data_pool or None,
+        cloning = ImageCloning(
+            self._place,
+            self._objects,
+            self._translate,
+            adoption=self._adoption,
+            create=self.create,
+            find_id=self.find_id,
         )
+        return cloning.clone(source, name, layout)
 
     def protect(self, name: str, snap: str) -> None:
         with self._doing("images.protect", f"{name}@{snap}"), self._open_named(name) as image:
@@ -326,7 +172,7 @@ class RbdImages:
 
     def cut(self, image_id: str, snap: str, *, most: int) -> Snap:
         with self._doing("images.cut", f"{image_id}@{snap}"), self._open(image_id) as image:
-            there = _snaps(image)
+            there = snaps(image)
             present = {one.name for one in there if one.kind is SnapKind.USER}
             of_groups = sum(one.kind is SnapKind.GROUP for one in there)
             if snap in present and not self._is_whole(image_id, snap):
@@ -336,7 +182,7 @@ class RbdImages:
                 if (count := len(present) + of_groups) >= most:
                     raise NoSpace(f"the volume has {count} snapshots and at most {most} are allowed: delete some")
                 image.create_snap(snap)
-            return _dated(image, snap)
+            return dated(image, snap)
 
     def _is_whole(self, image_id: str, snap: str) -> bool:
         """A cut that was killed half-way may lack its object map: such a snap can be opened for writing alone, not cloned."""
@@ -350,7 +196,7 @@ class RbdImages:
 
     def get_snap(self, name: str, snap: str) -> Snap:
         with self._doing("images.get_snap", f"{name}@{snap}"), rbd.Image(self._ioctx, name, read_only=True) as image:
-            return _dated(image, snap)
+            return dated(image, snap)
 
     def get_snap_time(self, image_id: str, snap_id: int) -> float:
         with (
@@ -360,30 +206,18 @@ class RbdImages:
             return image.get_snap_timestamp(snap_id).replace(tzinfo=UTC).timestamp()
 
     def changed(self, image_id: str, snap_id: int, base_id: int | None, *, start: int) -> Extents:
-        """By whole objects, from the object maps where there is fast-diff. In a clone an object that was made since the base
-        hides the parent's data beyond its own end, too: finer ranges would miss that.
-        """
-        found: list[tuple[int, int]] = []
         with (
             self._doing("images.changed", f"{image_id}@{snap_id}"),
             rbd.Image(self._ioctx, image_id=image_id, read_only=True) as image,
         ):
-            base = None if base_id is None else _comparable(image, base_id)
-            image.set_snap_by_id(snap_id)
-            size_bytes = image.size()
-            end = min(size_bytes, start - start % (period := _period(image)) + _window(image, period))
-            if start < end:
-                image.diff_iterate(
-                    start, end - start, base, lambda at, length, _exists: found.append((at, length)), whole_object=True
-                )
-        return Extents(_merged(found), end if end < size_bytes else None)
+            return changed(image, snap_id, base_id, start)
 
     def remove_snap(self, image_id: str, snap: str) -> None:
         with (
             self._doing("images.remove_snap", f"{image_id}@{snap}"),
             self._open(image_id) as image,
         ):
-            for one in _snaps(image):
+            for one in snaps(image):
                 if one.kind is SnapKind.USER and one.name == snap:
                     if image.is_protected_snap(snap):
                         image.unprotect_snap(snap)
@@ -391,7 +225,7 @@ class RbdImages:
                 elif (
                     one.kind is SnapKind.TRASH and image.snap_get_trash_namespace(one.snap_id)["original_name"] == snap
                 ):
-                    _remove_trashed_snap(image, one.snap_id)
+                    remove_trashed_snap(image, one.snap_id)
 
     def watchers(self, image_id: str) -> tuple[Watcher, ...]:
         try:
@@ -406,9 +240,9 @@ class RbdImages:
 
     def drop_trashed_snaps(self, image_id: str) -> None:
         with self._doing("images.drop_trashed_snaps", image_id), self._open(image_id) as image:
-            for one in _snaps(image):
+            for one in snaps(image):
                 if one.kind is SnapKind.TRASH:
-                    _remove_trashed_snap(image, one.snap_id)
+                    remove_trashed_snap(image, one.snap_id)
 
     def snap_ids(self, image_id: str) -> tuple[int, ...]:
         """From the header's keys `snapshot_<id, 16 hex>` (Ceph: cls_rbd)."""
@@ -434,7 +268,7 @@ class RbdImages:
             except rbd.Error as error:
                 if error.errno == errno.ECANCELED:
                     raise FlattenStopped(image_id) from error
-                if error.errno != errno.EINVAL or _has_parent(image):  # EINVAL: it has no parent any more
+                if error.errno != errno.EINVAL or has_parent(image):  # EINVAL: it has no parent any more
                     raise
 
     def grow(self, name: str, size_bytes: int) -> int:
@@ -558,101 +392,10 @@ class RbdImages:
             (place.pool_id, place.namespace, image_id), lambda: rbd.Image(self._ioctx, image_id=image_id)
         )
 
-    @contextmanager
-    def _doing(self, what: str, name: str) -> Iterator[None]:
-        """The step, its errors as those of ceph/api where every image call may raise them, else by the errno table."""
-        with step(what, name), self._translate(f"{what} {name}"):
-            try:
-                yield
-            except ObjectMissing as error:
-                raise ImageMissing(name) from error
-            except rbd.Error as error:
-                if kind := _EXPECTED.get(error.errno or 0):
-                    raise kind(name) from error
-                raise
-
-
-def _comparable(image: rbd.Image, snap_id: int) -> str | int:
-    """The older snap as `diff_iterate` takes it. Raises ImageMissing, CannotCompare."""
-    snap = next((one for one in _snaps(image) if one.snap_id == snap_id), None)
-    if snap is None:
-        raise ImageMissing(f"snap {snap_id}")
-    if COMPARES_BY_ID:
-        return snap_id
-    if snap.kind is not SnapKind.USER:
-        raise CannotCompare(f"snap {snap.name}")
-    return snap.name
-
-
-def _period(image: rbd.Image) -> int:
-    """Bytes after which the next objects begin: librbd tells of the objects of one such stretch in any order."""
-    return (1 << image.stat()["order"]) * max(image.stripe_count(), 1)
-
-
-def _window(image: rbd.Image, period: int) -> int:
-    """How far one call goes: by the object maps, or asking for each object."""
-    wanted = _WINDOW if image.features() & rbd.RBD_FEATURE_FAST_DIFF else _SLOW_WINDOW
-    return max(wanted - wanted % period, period)
-
-
-def _merged(found: list[tuple[int, int]]) -> tuple[Extent, ...]:
-    """Neighbours as one range."""
-    extents: list[Extent] = []
-    for at, length in sorted(found):
-        begin = extents.pop().offset if extents and extents[-1].offset + extents[-1].length >= at else at
-        extents.append(Extent(begin, at + length - begin))
-    return tuple(extents)
+    def _doing(self, what: str, name: str) -> AbstractContextManager[None]:
+        return doing(self._translate, what, name)
 
 
 def _trash_entry(item: "rbd.TrashItem") -> TrashEntry:
     """The bindings cut the time down to whole seconds, and the trash compares the rest too."""
     return TrashEntry(item["id"], item["name"], item["deferment_end_time"].replace(tzinfo=UTC).timestamp() + 1)
-
-
-def _snaps(image: rbd.Image) -> tuple[Snap, ...]:
-    return tuple(_snap(one) for one in image.list_snaps())
-
-
-def _snap(item: "rbd.SnapItem") -> Snap:
-    kind, group = SnapKind(item["namespace"]), item.get("group")
-    found = Snap(item["id"], item["name"], item["size"], kind)
-    return (
-        replace(found, group=group["name"], group_pool_id=group["pool"]) if kind is SnapKind.GROUP and group else found
-    )
-
-
-def _dated(image: rbd.Image, snap: str) -> Snap:
-    """The user snap of that name with its time. Raises ImageMissing."""
-    for one in _snaps(image):
-        if one.name == snap and one.kind is SnapKind.USER:
-            created_at = image.get_snap_timestamp(one.snap_id).replace(tzinfo=UTC).timestamp()
-            return replace(one, created_at=created_at)
-    raise ImageMissing(f"snap {snap}")
-
-
-def _has_parent(image: rbd.Image) -> bool:
-    try:
-        image.parent_info()
-    except rbd.Error as error:
-        if error.errno == errno.ENOENT:
-            return False
-        raise
-    return True
-
-
-def _remove_trashed_snap(image: rbd.Image, snap_id: int) -> None:
-    """A snap whose removal was cut short stays in the trash namespace without clones; one with clones stays by right."""
-    try:
-        image.remove_snap_by_id(snap_id)
-    except rbd.Error as error:
-        if error.errno != errno.EBUSY:
-            raise
-
-
-_EXPECTED: dict[int, type[Exception]] = {
-    errno.ENOENT: ImageMissing,
-    errno.EEXIST: ImageExists,
-    errno.EBUSY: ImageBusy,
-    errno.ENOTEMPTY: ImageHasSnapshots,
-    errno.EMLINK: ImageBusy,  # still a member of a group
-}

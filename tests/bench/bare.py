@@ -8,7 +8,7 @@ import rados
 import rbd
 
 from csi_driver.ceph.api import SnapKind
-from csi_driver.ceph.images import FEATURES
+from csi_driver.ceph.image_features import FEATURES
 from csi_driver.dev.layout import DevCeph
 from csi_driver.rpc.parameters import DEFAULT_FEATURES
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 import grpc
 import pytest
 
-from csi_driver.ceph.images import COMPARES_BY_ID
+from csi_driver.ceph.image_diff import COMPARES_BY_ID
 from csi_driver.dev.layout import DevCeph
 from csi_driver.pb import csi_pb2 as pb
 from tests import image_data

@@ -18,7 +18,8 @@ from csi_driver.ceph.cluster.objects import RadosObjects
 from csi_driver.ceph.cluster.reach import check_key_form
 from csi_driver.ceph.errnos import RECONNECT, meaning_of
 from csi_driver.ceph.groups import RbdGroups
-from csi_driver.ceph.images import Learnt, OpenedImages, Place, RbdImages
+from csi_driver.ceph.image_place import Learnt, OpenedImages, Place
+from csi_driver.ceph.images import RbdImages
 from csi_driver.errors import ClusterUnavailable, PoolMissing, Unauthenticated
 from csi_driver.model import ClusterEntry, Credentials, ImageAddress
 from csi_driver.tracing import step
