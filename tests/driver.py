@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 from tests.client import Driver
 
@@ -35,6 +35,18 @@ class DriverMisbehaved(AssertionError):
     """The driver did not start or stop as it must; the message ends with the tail of its log."""
 
 
+class Process(Protocol):
+    """What a driver's process is to these tests: as subprocess.Popen has it."""
+
+    @property
+    def pid(self) -> int: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, sig: int) -> None: ...
+    def kill(self) -> None: ...
+    def terminate(self) -> None: ...
+
+
 class DriverProcess:
     """One `rbd-csi serve`. Made by `start`; `rpc` is its client."""
 
@@ -46,7 +58,7 @@ class DriverProcess:
         endpoint = ("--endpoint", f"unix://{self.socket}")
         self._command = (*prefix, sys.executable, "-m", "csi_driver", "serve", *endpoint, *arguments)
         self._environment = {**_outside_of_kubernetes(), **environment}
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
         self.rpc = Driver(self.socket)
 
     @classmethod
@@ -85,8 +97,8 @@ class DriverProcess:
             )
         deadline = time.monotonic() + ready_within_s
         while not self.rpc.is_ready(timeout_s=0.5):
-            if self._process.poll() is not None:
-                raise DriverMisbehaved(f"the driver ended with {self._process.returncode} at start\n{self.log_tail()}")
+            if (code := self._process.poll()) is not None:
+                raise DriverMisbehaved(f"the driver ended with {code} at start\n{self.log_tail()}")
             if time.monotonic() > deadline:
                 raise DriverMisbehaved(f"the driver was not ready after {ready_within_s} s\n{self.log_tail()}")
             time.sleep(0.05)
@@ -154,7 +166,7 @@ class DriverProcess:
     def log_tail(self, lines: int = 40) -> str:
         return "\n".join(self.log_text().splitlines()[-lines:])
 
-    def _running(self) -> "subprocess.Popen[bytes]":
+    def _running(self) -> Process:
         assert self._process is not None, "the driver does not run"
         return self._process
 
