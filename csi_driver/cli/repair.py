@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from csi_driver.cli.assembly import Operator
     from csi_driver.operations.audit.auditor import Found
 
+_REPORT_EVERY = 50
+
 
 @click.command()
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -38,7 +40,11 @@ def repair(*, yes: bool, only: tuple[str, ...], names: tuple[str, ...], **scope:
         show(found)
         if chosen and not yes:
             click.confirm(f"mend {len(chosen)} of {len(found)}?", abort=True)
-        mended = sum(_mend(operator, one) for one in chosen)
+        mended = 0
+        for number, one in enumerate(chosen, 1):
+            mended += _mend(operator, one)
+            if not number % _REPORT_EVERY:
+                click.echo(f"{number} of {len(chosen)} tried, {mended} mended", err=True)
     click.echo(f"{mended} mended, {len(found) - mended} left")
     sys.exit(CLEAN if mended == len(found) else FINDINGS)
 

@@ -1,5 +1,6 @@
 """Leftovers and damage of every class that the audit knows, planted among good volumes past the driver."""
 
+import json
 import struct
 import uuid
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ import rados
 
 from csi_driver.ceph.api import Create, Pool, Write
 from csi_driver.dev.layout import DevCeph
-from csi_driver.journal.layout import DELETED_PREFIX, GROUPS, SNAPSHOTS, VOLUMES, Kind
+from csi_driver.journal.layout import DELETED_PREFIX, GROUPS, SNAPSHOTS, VOLUMES, Kind, begun_key
 from csi_driver.model import ImageLayout
 from csi_driver.operations.audit.findings import FindingClass
 from csi_driver.pb import csi_pb2 as pb
@@ -50,6 +51,7 @@ class Planter:
             FindingClass.NAME_WITHOUT_ENTRY: self._name_without_entry,
             FindingClass.ENTRY_WITHOUT_NAME: self._entry_without_name,
             FindingClass.UNFINISHED_CREATE: self._unfinished_create,
+            FindingClass.UNFINISHED_IMAGE: self._unfinished_image,
             FindingClass.EMPTY_ENTRY: self._empty_entry,
             FindingClass.DELETED_WITHOUT_ENTRY: self._deleted_without_entry,
             FindingClass.TEMPORARY_SNAP: lambda number: self._snap(number, "csi-clone-"),
@@ -146,6 +148,14 @@ class Planter:
         self._pool.groups.create(f"csi-vol-group-{planted}")
         self._pool.groups.add(f"csi-vol-group-{planted}", self._pool, image_named(self._good[2 + number]))
         return planted
+
+    def _unfinished_image(self, number: int) -> str:
+        """As an empty volume is begun: what its entry begins with stands beside its name."""
+        planted, name = str(uuid.uuid4()), f"noted-{number}"
+        keys = {"state": "making", "maker": "127.0.0.1:0/1", "made_at": "1000", "csi.volname": name}
+        put = {VOLUMES.name_key(name): planted, begun_key(planted): json.dumps(keys)}
+        self._pool.objects.apply(VOLUMES.directory("default"), Write(create=Create.ENSURE, put=put))
+        return uuid_of(self._image(f"csi-vol-{planted}"))
 
     def _empty_entry(self, number: int) -> str:
         return self._entry(VOLUMES, {"csi.volname": f"gone-{number}"})

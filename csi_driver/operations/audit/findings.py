@@ -12,6 +12,7 @@ class FindingClass(StrEnum):
     NAME_WITHOUT_ENTRY = "name-without-entry"
     ENTRY_WITHOUT_NAME = "entry-without-name"
     UNFINISHED_CREATE = "unfinished-create"
+    UNFINISHED_IMAGE = "unfinished-image"
     EMPTY_ENTRY = "empty-entry"
     DELETED_WITHOUT_ENTRY = "deleted-without-entry"
     TEMPORARY_SNAP = "temporary-snap"
@@ -54,6 +55,12 @@ ABOUT = {
     FindingClass.UNFINISHED_CREATE: About(
         "a create was begun, and nobody has repeated it for an hour",
         "its maker is cut off, and what it made is removed",
+    ),
+    FindingClass.UNFINISHED_IMAGE: About(
+        "a create was begun and not repeated for an hour, and its image can be opened: killed in its last step, "
+        "or a volume that was handed out lost its entry",
+        "its maker is cut off, and the image is removed; `rbd-csi rebuild` restores a volume that was handed out",
+        is_named_only=True,
     ),
     FindingClass.EMPTY_ENTRY: About(
         "an entry of the Go driver for an image that was never made, or is gone, without a name",

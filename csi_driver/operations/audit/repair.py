@@ -151,6 +151,7 @@ _REPAIRS = {
     Class.NAME_WITHOUT_ENTRY: _drop_name,
     Class.ENTRY_WITHOUT_NAME: _give_name,
     Class.UNFINISHED_CREATE: _undo,
+    Class.UNFINISHED_IMAGE: _undo,
     Class.EMPTY_ENTRY: _remove_empty,
     Class.DELETED_WITHOUT_ENTRY: _drop_note,
     Class.TEMPORARY_SNAP: _remove_snap,

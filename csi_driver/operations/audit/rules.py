@@ -76,7 +76,11 @@ def _of_entry(seen: Survey, entry: Entry, records: AnyRecords) -> Iterator[Findi
         what = Class.EMPTY_ENTRY if is_empty else Class.ENTRY_WITHOUT_NAME
         yield Finding(what, entry.uuid, subject, kind, entry.uuid)
     elif entry.state is State.MAKING and time.time() - entry.made_at > UNFINISHED_S:
-        yield Finding(Class.UNFINISHED_CREATE, entry.uuid, subject, kind, entry.uuid)
+        facts = seen.images.get(entry.image_name)
+        # Without its object, what stands beside the name cannot tell a create that was cut short from a lost entry.
+        may_be_lost = entry.is_noted and facts is not None and facts.info is not None
+        what = Class.UNFINISHED_IMAGE if may_be_lost else Class.UNFINISHED_CREATE
+        yield Finding(what, entry.uuid, subject, kind, entry.uuid)
 
 
 def _of_volume(seen: Survey, entry: VolumeEntry) -> Iterator[Finding]:
