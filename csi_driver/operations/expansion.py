@@ -1,15 +1,23 @@
 """ControllerExpandVolume: the image grows, online or not; the node grows the file system.
 
 Image first, then the recorded size, then limits that follow it: a crash in between is mended by the repeated call.
+
+Two replicas may grow one image at once, and librbd's look whether a size would shrink it can be older than the other's
+growth: an image was seen to have the lesser size of two that were answered. So whoever finds the record changed, or larger
+than what is asked for, grows the image to what is recorded.
 """
 
 from csi_driver.ceph.api import ImageMissing
 from csi_driver.errors import OutOfRange
 from csi_driver.journal.entries import VolumeEntry
+from csi_driver.journal.journal import Lost
 from csi_driver.locks import KeyedLocks
 from csi_driver.model import CapacityRange, Credentials
 from csi_driver.operations import limits
 from csi_driver.operations.site import Site, Sites, load_usable, parse_handle, unopened, volume_lock
+
+_TRIES = 5
+"""While others grow it too."""
 
 
 class VolumeExpansion:
@@ -26,7 +34,12 @@ class VolumeExpansion:
         """
         handle = parse_handle(volume_id)
         with self._locks.hold(volume_lock(handle)), self._sites.open_of(handle, credentials, as_maker=True) as site:
-            return _grow(site, load_usable(site, handle), capacity, size_bytes)
+            for _ in range(_TRIES):
+                try:
+                    return _grow(site, load_usable(site, handle), capacity, size_bytes)
+                except Lost as changed:
+                    lost = changed
+            raise lost
 
 
 def _grow(site: Site, entry: VolumeEntry, capacity: CapacityRange, size_bytes: int) -> int:
@@ -36,7 +49,7 @@ def _grow(site: Site, entry: VolumeEntry, capacity: CapacityRange, size_bytes: i
             f"above the limit of {capacity.limit_bytes}"
         )
     try:
-        present = site.pool.images.grow(entry.image_name, size_bytes)
+        present = site.pool.images.grow(entry.image_name, max(size_bytes, entry.size_bytes or 0))
     except ImageMissing:
         raise unopened(site, entry) from None
     if capacity.limit_bytes and present > capacity.limit_bytes:

@@ -9,6 +9,7 @@ import pytest
 
 from csi_driver.ceph.api import Create, Pool, Write
 from csi_driver.dev.layout import DevCeph
+from tests import image_data
 from tests.client import Refusal
 from tests.controller.calls import Calls, handle_parts
 from tests.image_client import ImageClient
@@ -89,6 +90,19 @@ def test_growth_is_recorded_and_repeated_growth_changes_nothing(calls: Calls, po
         assert pool.images.inspect(image).size_bytes == 2 * GIB
         assert (pool.objects.read(f"csi.volume.{handle_parts(handle)[2]}") or {})["size"] == str(2 * GIB)
         assert calls.create("grown", GIB).capacity_bytes == 2 * GIB
+
+
+def test_an_image_that_lost_a_race_of_two_expansions_grows_to_what_was_answered(
+    calls: Calls, ceph_dev: DevCeph
+) -> None:
+    """Both replicas resized, and the lesser size came last."""
+    with volume(calls, "raced") as (handle, image):
+        assert calls.expand(handle, 3 * GIB) == 3 * GIB
+        with image_data.opened(ceph_dev, image) as opened:
+            opened.resize(2 * GIB)
+        assert calls.expand(handle, 2 * GIB) == 3 * GIB
+        with image_data.opened(ceph_dev, image, read_only=True) as opened:
+            assert opened.size() == 3 * GIB
 
 
 def test_growth_above_the_limit_is_out_of_range_and_changes_nothing(calls: Calls, pool: Pool) -> None:
