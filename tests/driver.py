@@ -130,6 +130,13 @@ class DriverProcess:
         self._running().wait(STOP_TIMEOUT_S)
         self._process = None
 
+    def has_died(self) -> bool:
+        """Whether the process has ended of itself; then it can be started again."""
+        if self._running().poll() is None:
+            return False
+        self._process = None
+        return True
+
     def send(self, number: signal.Signals) -> None:
         self._running().send_signal(number)
 
