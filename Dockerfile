@@ -20,10 +20,15 @@ RUN if [ -n "$PIP_CERT" ]; then export SSL_CERT_FILE="$PIP_CERT"; fi \
  && /opt/uv/bin/uv export --quiet --locked --no-dev --format cyclonedx1.5 --output-file /opt/rbd-csi/sbom.json
 
 FROM debian:${SUITE}-slim
+# Of ceph-common, which brings a Python of its own for the ceph tool, the rbd tool alone; its package names three libraries of it.
 RUN apt-get -q update \
+ && cd /tmp && apt-get -q -o APT::Sandbox::User=root download ceph-common \
  && apt-get -q install -y --no-install-recommends \
       python3 python3-rados python3-rbd \
-      ceph-common cryptsetup-bin kmod e2fsprogs xfsprogs mount util-linux fuse3 qemu-system-common qemu-block-extra \
+      rbd-nbd cryptsetup-bin kmod e2fsprogs xfsprogs mount util-linux fuse3 qemu-system-common qemu-block-extra \
+      $(dpkg-deb -f ceph-common_*.deb Depends | grep -oE 'lib(boost-program-options|fmt|ncurses)[0-9.]+(t64)?') \
+ && dpkg-deb --fsys-tarfile ceph-common_*.deb | tar -x -C / ./usr/bin/rbd && rm ceph-common_*.deb \
+ && rbd --version && rbd-nbd --version \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/log/*.log /var/log/apt \
  && useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin rbd-csi
 COPY --from=build /opt/rbd-csi /opt/rbd-csi

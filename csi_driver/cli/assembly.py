@@ -17,6 +17,7 @@ from csi_driver.host.fuse import FuseAttacher
 from csi_driver.host.krbd import KrbdAttacher
 from csi_driver.host.luks import LocalLuks
 from csi_driver.host.mounts import LocalMounts
+from csi_driver.host.nbd import NbdAttacher
 from csi_driver.journal.layout import VOLUMES
 from csi_driver.journal.makers import Makers
 from csi_driver.journal.nodes import NodeRecord
@@ -223,8 +224,9 @@ class Driver:
         return KubernetesNodes(self._config.driver_name).topology(self._config.node_id, labels) if labels else {}
 
     def _node_operations(self) -> NodeOperations:
+        run = _run_directory(self._config)
         machine = Machine(
-            attachers=(KrbdAttacher(_run_directory(self._config)), FuseAttacher(_run_directory(self._config))),
+            attachers=(KrbdAttacher(run), NbdAttacher(run), FuseAttacher(run)),
             mounts=LocalMounts(),
             filesystems=LocalFilesystems(),
             luks=LocalLuks(),

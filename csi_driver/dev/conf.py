@@ -59,6 +59,7 @@ osd snap trim sleep hdd = 0
 
 _DAEMON = """\
 log file = {directory}/log/$name.log
+mon cluster log file = {directory}/log/$channel.log
 pid file = {directory}/run/$name.pid
 admin socket = {directory}/run/$name.asok
 """

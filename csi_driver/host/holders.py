@@ -1,15 +1,21 @@
 """Who keeps a block device from being given back, for messages. Reads /proc and /sys alone, so that it never hangs."""
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 _MOST_NAMED = 5
 
 
-def holders(number: str, proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> list[str]:
-    """Of the device major:minor: devices on top of it, mounts in any mount namespace, processes that have it open."""
+def holders(
+    number: str, proc: Path = Path("/proc"), sys: Path = Path("/sys"), *, servers: Collection[int] = ()
+) -> list[str]:
+    """Of the device major:minor: devices on top of it, mounts in any mount namespace, processes that have it open.
+
+    servers: ids of the processes that the device is served by, which do not count.
+    """
     found = _devices_above(number, sys)
-    found += _processes(number, proc)
+    found += _processes(number, proc, servers)
     if len(found) > _MOST_NAMED:
         found = [*found[:_MOST_NAMED], f"and {len(found) - _MOST_NAMED} more"]
     return found
@@ -27,7 +33,7 @@ def _mapper_name(holder: Path) -> str:
         return holder.name
 
 
-def _processes(number: str, proc: Path) -> list[str]:
+def _processes(number: str, proc: Path, servers: Collection[int]) -> list[str]:
     """One line per mount namespace that has it mounted, and one per process that has the device open."""
     found, seen = [], set()
     for entry in sorted(proc.glob("[0-9]*"), key=lambda path: int(path.name)):
@@ -36,6 +42,8 @@ def _processes(number: str, proc: Path) -> list[str]:
         if namespace and namespace not in seen:
             seen.add(namespace)
             found += [f"mount {target} as {who} sees it" for target in _mounts(entry, number)]
+        if int(entry.name) in servers:
+            continue
         if any(_is_device(descriptor, number) for descriptor in _descriptors(entry)):
             found.append(who)
     return found

@@ -16,11 +16,12 @@ from csi_driver.host.fuse import FuseAttacher
 from csi_driver.host.krbd import KrbdAttacher
 from csi_driver.host.luks import LocalLuks
 from csi_driver.host.mounts import LocalMounts
+from csi_driver.host.nbd import NbdAttacher
 from csi_driver.locks import KeyedLocks
 from csi_driver.model import Credentials, ImageAddress, ImageTraits, StagedVolume, StaticImage
 from csi_driver.operations.node import NodeOperations
 
-_ATTACHERS: dict[str, Callable[[Path], Attacher]] = {"fuse": FuseAttacher, "krbd": KrbdAttacher}
+_ATTACHERS: dict[str, Callable[[Path], Attacher]] = {"fuse": FuseAttacher, "krbd": KrbdAttacher, "nbd": NbdAttacher}
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ ATTACH_POINTS = [
     "fuse.loop:after",
     "krbd.map:before",
     "krbd.map:after",
+    "nbd.map:before",
+    "nbd.map:after",
 ]
 STAGE_ROWS = rows(
     ("node.record:before", "ext4"),
@@ -39,6 +41,7 @@ STAGE_ROWS = rows(
     ("node.mount:after", "ext4"),
     ("fuse.open:after", "block"),
     ("krbd.map:after", "block"),
+    ("nbd.map:after", "block"),
     ("node.bind:before", "block"),
     ("node.bind:after", "block"),
     ("node.format:after", "xfs"),
@@ -51,6 +54,8 @@ STAGED_HALF_WAY = (
     "fuse.loop:after",
     "krbd.map:before",
     "krbd.map:after",
+    "nbd.map:before",
+    "nbd.map:after",
 )
 UNSTAGE_POINTS = (
     "node.unmount:before",
@@ -59,6 +64,8 @@ UNSTAGE_POINTS = (
     "fuse.stop:after",
     "krbd.unmap:before",
     "krbd.unmap:after",
+    "nbd.unmap:before",
+    "nbd.unmap:after",
     "node.forget:before",
 )
 
@@ -82,7 +89,8 @@ def test_a_stage_killed_half_way_is_undone_by_unstage(bench: Bench, failpoint: s
 
 
 @pytest.mark.parametrize(
-    "failpoint", rows(("fuse.open:after",), ("fuse.loop:after",), ("krbd.map:after",), ("node.mount:before",))
+    "failpoint",
+    rows(("fuse.open:after",), ("fuse.loop:after",), ("krbd.map:after",), ("nbd.map:after",), ("node.mount:before",)),
 )
 def test_a_stage_killed_half_way_gives_way_to_one_with_other_arguments(bench: Bench, failpoint: str) -> None:
     """Nothing was handed out yet, so nobody can mind."""

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -107,8 +108,49 @@ class KrbdTraces:
             commands.run(argv, timeout_s=60, ok=None)
 
 
+class NbdTraces:
+    """NBD devices with a connection, and the programs behind them; in the guest nobody else has any."""
+
+    def __init__(self, run_directory: str) -> None:
+        self._run = run_directory
+
+    def attached(self) -> list[str]:
+        mappers = [str(path) for path in Path("/dev/mapper").glob("luks-rbd-*")]
+        return [*self._devices(), *map(str, self._programs()), *mappers]
+
+    def per_image(self) -> int:
+        return 2
+
+    def files(self) -> list[Path]:
+        run = Path(self._run)
+        return [path for path in run.iterdir() if path.suffix != ".lock"] if run.exists() else []
+
+    def cut(self) -> None:
+        (program,) = self._programs()
+        os.kill(program, signal.SIGKILL)
+
+    def force_clean(self) -> None:
+        for mapper in Path("/dev/mapper").glob("luks-rbd-*"):
+            commands.run(["cryptsetup", "close", mapper.name], timeout_s=60, env={"DM_DISABLE_UDEV": "1"}, ok=None)
+        for device in self._devices():
+            commands.run(["rbd-nbd", "unmap", device, "--conf", "/dev/null"], timeout_s=60, ok=None)
+        for program in self._programs():
+            os.kill(program, signal.SIGKILL)
+
+    def _devices(self) -> list[str]:
+        return [f"/dev/{path.parent.name}" for path in Path("/sys/block").glob("nbd*/pid")]
+
+    def _programs(self) -> list[int]:
+        found = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):  # ended just now
+                if path.read_bytes().startswith(b"rbd-nbd\0"):
+                    found.append(int(path.parent.name))
+        return found
+
+
 def traces(attacher_name: str, run_directory: str) -> Traces:
-    kinds: dict[str, type[FuseTraces] | type[KrbdTraces]] = {"fuse": FuseTraces, "krbd": KrbdTraces}
+    kinds: dict[str, Callable[[str], Traces]] = {"fuse": FuseTraces, "krbd": KrbdTraces, "nbd": NbdTraces}
     return kinds[attacher_name](run_directory)
 
 

@@ -1,0 +1,297 @@
+"""Attacher `nbd`: the image opened by librbd in a program of its own (rbd-nbd), shown by the kernel's NBD client.
+
+Nothing is persisted: device and program carry the volume's id as their cookie (nbd_devices.py). The program gets the cephx
+key in a file of memory whose descriptor it inherits: it is in no argument, environment or file of a disk. It leaves our
+cgroup, and outlives us. When it dies, its device waits for another one for `reattach-timeout` seconds, I/O standing still
+meanwhile; a repeated stage attaches a new one.
+
+NBD lets a device in use be disconnected, which ends the file system on it and drops what was not written yet: so whether
+somebody has it is looked at first, and the device is synced.
+"""
+
+import errno
+import mmap
+import os
+import re
+import shutil
+import signal
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+
+import structlog
+
+from csi_driver.errors import (
+    AccessDenied,
+    ClusterTimeout,
+    ClusterUnavailable,
+    DeviceTrouble,
+    DriverError,
+    InUse,
+    InvalidRequest,
+    NotFound,
+    Unauthenticated,
+)
+from csi_driver.host import byte_locks, cgroups, commands
+from csi_driver.host.api import Attachment, Device
+from csi_driver.host.bounded import bounded
+from csi_driver.host.holders import holders
+from csi_driver.host.nbd_devices import PROGRAM, ConnectedDevice, NbdDevices
+from csi_driver.model import ImageAddress, ImageTraits
+from csi_driver.tracing import step
+
+log = structlog.get_logger(__name__)
+
+_CONNECT_TIMEOUT_S = 10
+_MAP_TIMEOUT_S = 45.0
+_UNMAP_TIMEOUT_S = 45.0
+_LOCK_TIMEOUT_S = 30.0
+_LOOK_TIMEOUT_S = 8.0
+_SETTLE_S = 15.0
+"""How long a program that a killed driver has started may take until its device is there."""
+_END_S = 10.0
+_BUSY_PATIENCE_S = 10.0
+_POLL_S = 0.1
+
+_DEFAULTS = {"reattach-timeout": "300", "io-timeout": "0"}
+_FLAGS = ("exclusive", "quiesce", "try-netlink")
+_NUMBER = re.compile(r"(io-timeout|reattach-timeout)=([0-9]{1,5})")
+_SETTING = re.compile(r"(rbd_[a-z0-9_]+)=([A-Za-z0-9_.:/-]+)")
+_SAID = re.compile(r"\((\d+)\) ")
+
+
+class NbdAttacher:
+    """Images as NBD devices (host.api.Attacher)."""
+
+    name = "nbd"
+
+    def __init__(self, run_directory: Path, devices: NbdDevices | None = None) -> None:
+        self._lock_file = run_directory / "nbd.lock"
+        self._devices = devices or NbdDevices()
+
+    def unavailable_reason(self) -> str | None:
+        if not shutil.which(PROGRAM):
+            return f"the program {PROGRAM} is not installed"
+        if not self._devices.is_there() and shutil.which("modprobe"):
+            commands.run(["modprobe", "nbd"], timeout_s=_MAP_TIMEOUT_S, ok=None)
+        if not self._devices.is_there():
+            return f"kernel {os.uname().release} has no module nbd, or it cannot be loaded from here"
+        return None
+
+    def refusal(self, traits: ImageTraits) -> str | None:  # noqa: ARG002 - librbd can all of it
+        return None
+
+    def attach(self, attachment: Attachment, address: ImageAddress, options: Sequence[str]) -> Device:
+        words = _map_words(options)
+        with self._lock(attachment):
+            self._await_settled(attachment)
+            if device := self.find(attachment):
+                return device
+            waiting = self._reattachable(attachment)
+            if waiting is None:
+                self._clear(attachment)
+            with step("nbd.map", attachment.spec):
+                self._start(attachment, address, words, waiting)
+            for server in self._devices.servers(attachment.volume_id):
+                cgroups.leave(server.pid)
+            device = self.find(attachment)
+        if device is None:
+            raise DeviceTrouble(f"image {attachment.spec} was mapped and is gone again")
+        return device
+
+    def find(self, attachment: Attachment) -> Device | None:
+        served = any(server.serves(attachment) for server in self._devices.servers(attachment.volume_id))
+        connected = self._devices.connected(attachment.volume_id)
+        if not served or len(connected) != 1 or not connected[0].device.size_bytes:
+            return None
+        return connected[0].device if _is_alive(connected[0].device) else None
+
+    def refresh_size(self, attachment: Attachment) -> Device:
+        """The program hears of a new size from the image's header, and tells the kernel."""
+        device = self.find(attachment)
+        if device is None:
+            raise InUse(f"image {attachment.spec} is not attached here any more: unstage and stage the volume again")
+        return device
+
+    def detach(self, attachment: Attachment, options: Sequence[str]) -> None:
+        if options:
+            raise InvalidRequest(f"unmapOptions: nbd has none, and {', '.join(options)} is given")
+        with self._lock(attachment), step("nbd.unmap", attachment.spec):
+            self._clear(attachment)
+
+    def _clear(self, attachment: Attachment) -> None:
+        """Neither device nor program is left. Raises DeviceTrouble while somebody has the device."""
+        for one in self._devices.connected(attachment.volume_id):
+            self._await_unused(attachment, one)
+            if self._devices.servers(attachment.volume_id):
+                _write_back(one.device)
+            argv = [PROGRAM, "unmap", str(one.device.path), "--conf", "/dev/null"]
+            ended = commands.run(argv, timeout_s=_UNMAP_TIMEOUT_S, ok=None)
+            if ended.code and one.device.path in self._paths(attachment):
+                raise commands.CommandFailed(argv, ended)
+        self._end_servers(attachment)
+        if not _becomes_true(lambda: not self._paths(attachment), _END_S):
+            raise DeviceTrouble(f"image {attachment.spec} is unmapped, and its device is still there")
+
+    def _await_unused(self, attachment: Attachment, one: ConnectedDevice) -> None:
+        """Raises DeviceTrouble that names who has it."""
+        servers = [server.pid for server in self._devices.servers(attachment.volume_id)]
+        deadline = time.monotonic() + _BUSY_PATIENCE_S
+        while (who := holders(one.device.number, servers=servers)) or _is_claimed(one.device.path):
+            if time.monotonic() > deadline:
+                raise DeviceTrouble(f"{one.device.path} is still in use: {'; '.join(who) or 'nobody that can be seen'}")
+            time.sleep(_POLL_S)
+
+    def _end_servers(self, attachment: Attachment) -> None:
+        def is_ended() -> bool:
+            return not self._devices.servers(attachment.volume_id)
+
+        for sign in (signal.SIGTERM, signal.SIGKILL):
+            if _becomes_true(is_ended, _END_S / 2 if sign is signal.SIGKILL else 1.0):
+                return
+            for server in self._devices.servers(attachment.volume_id):
+                with suppress(ProcessLookupError):
+                    os.kill(server.pid, sign)
+        if not _becomes_true(is_ended, _END_S):
+            raise DeviceTrouble(f"the program that serves image {attachment.spec} does not end")
+
+    def _await_settled(self, attachment: Attachment) -> None:
+        """A driver that was killed may have left a program that is just about to connect its device."""
+
+        def is_settled() -> bool:
+            return not self._devices.servers(attachment.volume_id) or bool(self._paths(attachment))
+
+        _becomes_true(is_settled, _SETTLE_S)
+
+    def _reattachable(self, attachment: Attachment) -> ConnectedDevice | None:
+        """A device whose program has died, and that waits for another one."""
+        connected = self._devices.connected(attachment.volume_id)
+        if len(connected) != 1 or self._devices.servers(attachment.volume_id):
+            return None
+        (one,) = connected
+        fits = one.cookie == attachment.volume_id and one.is_read_only == attachment.read_only
+        return one if fits and one.device.size_bytes else None
+
+    def _paths(self, attachment: Attachment) -> list[Path]:
+        return [one.device.path for one in self._devices.connected(attachment.volume_id)]
+
+    def _lock(self, attachment: Attachment) -> AbstractContextManager[int]:
+        return byte_locks.held(self._lock_file, f"image {attachment.spec}", timeout_s=_LOCK_TIMEOUT_S)
+
+    def _start(
+        self, attachment: Attachment, address: ImageAddress, words: Sequence[str], waiting: ConnectedDevice | None
+    ) -> None:
+        key = os.memfd_create("key", os.MFD_CLOEXEC)
+        try:
+            os.write(key, address.credentials.key.encode())
+            argv = [PROGRAM, "attach" if waiting else "map", attachment.spec, "--cookie", attachment.volume_id]
+            argv += ["--device", str(waiting.device.path)] if waiting else []
+            argv += ["--read-only"] if attachment.read_only else []
+            argv += ["--conf", "/dev/null", "--mon-host", ",".join(address.monitors)]
+            argv += ["--id", address.credentials.user, "--keyfile", f"/proc/self/fd/{key}"]
+            argv += ["--client-mount-timeout", str(_CONNECT_TIMEOUT_S), "--log-file", "/dev/null", *words]
+            ended = commands.run(argv, timeout_s=_MAP_TIMEOUT_S, pass_fds=(key,), ok=None)
+        except commands.CommandTimeout as late:
+            raise ClusterTimeout(f"mapping image {attachment.spec} took more than {_MAP_TIMEOUT_S:g} s") from late
+        finally:
+            os.close(key)
+        if ended.code:
+            raise _meaning(ended, attachment, address)
+
+
+def _is_alive(device: Device) -> bool:
+    """By its first block, read past the page cache."""
+    try:
+        bounded(f"read {device.path}", lambda: _read_first(device.path), _LOOK_TIMEOUT_S)
+    except OSError:
+        return False
+    return True
+
+
+def _read_first(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
+    try:
+        with mmap.mmap(-1, mmap.PAGESIZE) as buffer:
+            os.preadv(descriptor, [buffer], 0)
+    finally:
+        os.close(descriptor)
+
+
+def _write_back(device: Device) -> None:
+    """What programs wrote and did not sync: its last close does not do it, since rbd-nbd itself has the device open."""
+
+    def sync() -> None:
+        descriptor = os.open(device.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    try:
+        bounded(f"sync {device.path}", sync, _UNMAP_TIMEOUT_S)
+    except OSError as error:
+        log.warning(
+            "what was not written before is lost: the device is dead", device=str(device.path), reason=str(error)
+        )
+
+
+def _is_claimed(path: Path) -> bool:
+    """By a mount or a mapper of any namespace."""
+
+    def is_busy() -> bool:
+        try:
+            os.close(os.open(path, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
+        except OSError as error:
+            return error.errno == errno.EBUSY
+        return False
+
+    return bounded(f"open {path}", is_busy, _LOOK_TIMEOUT_S)
+
+
+def _becomes_true(condition: Callable[[], bool], within_s: float) -> bool:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_S)
+    return True
+
+
+def _map_words(options: Sequence[str]) -> list[str]:
+    """mapOptions as arguments. Raises InvalidRequest."""
+    numbers, words = dict(_DEFAULTS), ["--try-netlink"]  # without it there are neither cookies nor a second attach
+    for option in options:
+        if match := _NUMBER.fullmatch(option):
+            numbers[match[1]] = match[2]
+        elif match := _SETTING.fullmatch(option):
+            words += [f"--{match[1]}", match[2]]
+        elif option in _FLAGS:
+            words += [f"--{option}"] if option != "try-netlink" else []
+        else:
+            raise InvalidRequest(
+                f"mapOptions: {option!r} is not known to the nbd mounter; allowed are {', '.join(_FLAGS)}, "
+                "io-timeout=SECONDS, reattach-timeout=SECONDS and rbd_NAME=VALUE"
+            )
+    return words + [word for name, value in numbers.items() for word in (f"--{name}", value)]
+
+
+def _meaning(ended: commands.Completed, attachment: Attachment, address: ImageAddress) -> DriverError:
+    """The program says the errno of what failed in parentheses."""
+    said = " / ".join(line for line in ended.stderr.splitlines() if line.startswith("rbd-nbd: "))[-400:]
+    what, user = f"image {attachment.spec}", f"user client.{address.credentials.user}"
+    found = _SAID.search(said)
+    code = int(found[1]) if found else 0
+    if "couldn't connect" in said or "couldn't authenticate" in ended.stderr:
+        if code == errno.ETIMEDOUT:
+            return ClusterUnavailable(f"no monitor of {', '.join(address.monitors)} answers: {said}")
+        return Unauthenticated(f"the cluster does not accept {user} and its key: {said}")
+    meanings: dict[int, tuple[type[DriverError], str]] = {
+        errno.EPERM: (AccessDenied, f"{user} may not open {what}"),
+        errno.EACCES: (AccessDenied, f"{user} may not open {what}"),
+        errno.ENOENT: (NotFound, f"{what} does not exist"),
+        errno.EINVAL: (InvalidRequest, f"mapOptions: rbd-nbd refuses to map {what}"),
+        errno.ETIMEDOUT: (ClusterTimeout, f"{what} could not be mapped in time"),
+    }
+    kind, text = meanings.get(code, (DeviceTrouble, f"{what} could not be mapped (code {ended.code})"))
+    return kind(f"{text}: {said or ended.stderr.strip()[-400:]}")

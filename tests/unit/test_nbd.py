@@ -1,0 +1,94 @@
+"""What the nbd attacher tells from sysfs and /proc, on directories that look like them; its devices need the VM."""
+
+from pathlib import Path
+
+import pytest
+
+from csi_driver.errors import InvalidRequest
+from csi_driver.host.api import Attachment
+from csi_driver.host.nbd import NbdAttacher
+from csi_driver.host.nbd_devices import NbdDevices
+from csi_driver.model import Credentials, ImageAddress
+
+IMAGE = Attachment("vol", "rbd", "ns", "csi-vol-1", read_only=False)
+
+
+def block(root: Path, number: int, **values: str) -> None:
+    """A device as Linux 6.1 has it; without a connection it has neither pid nor backend."""
+    entry = root / f"sys/block/nbd{number}"
+    entry.mkdir(parents=True)
+    for name, value in ({"dev": f"43:{number * 32}", "size": "2048", "ro": "0"} | values).items():
+        (entry / name).write_text(f"{value}\n")
+
+
+def program(root: Path, pid: int, *words: str) -> None:
+    entry = root / f"proc/{pid}"
+    entry.mkdir(parents=True)
+    (entry / "cmdline").write_bytes(b"".join(word.encode() + b"\0" for word in words))
+
+
+def devices(root: Path) -> NbdDevices:
+    return NbdDevices(root / "sys", root / "proc")
+
+
+def test_a_device_is_found_by_its_cookie_also_when_another_program_has_followed_the_first(tmp_path: Path) -> None:
+    block(tmp_path, 0)
+    block(tmp_path, 1, pid="7", backend="another")
+    block(tmp_path, 10, pid="7", backend="vol")
+    (one,) = devices(tmp_path).connected("vol")
+    assert (str(one.device.path), one.device.number, one.device.size_bytes) == ("/dev/nbd10", "43:320", 1 << 20)
+    assert not one.is_read_only
+
+
+def test_where_the_kernel_tells_no_cookie_the_program_of_the_connection_tells_whose_a_device_is(tmp_path: Path) -> None:
+    block(tmp_path, 0, pid="7")
+    block(tmp_path, 1, pid="8")
+    program(tmp_path, 8, "/usr/bin/rbd-nbd", "map", "rbd/ns/csi-vol-1", "--cookie", "vol", "--conf", "/dev/null")
+    assert [one.pid for one in devices(tmp_path).connected("vol")] == [8]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("rbd-nbd", "map", "rbd/ns/csi-vol-1"),
+        ("rbd-nbd", "map", "rbd/ns/csi-vol-1", "--cookie"),
+        ("rbd-nbd", "map", "rbd/ns/csi-vol-1", "--cookie", "another"),
+        ("rbd-nbd", "list-mapped", "--cookie", "vol"),
+        ("cat", "map", "rbd/ns/csi-vol-1", "--cookie", "vol"),
+    ],
+)
+def test_no_other_program_is_taken_for_a_volumes(tmp_path: Path, words: tuple[str, ...]) -> None:
+    program(tmp_path, 9, *words)
+    program(tmp_path, 10)
+    assert devices(tmp_path).servers("vol") == []
+
+
+@pytest.mark.parametrize(
+    ("words", "serves"),
+    [
+        (("attach", "rbd/ns/csi-vol-1", "--cookie", "vol"), True),
+        (("map", "rbd/ns/csi-vol-1", "--cookie", "vol", "--read-only"), False),
+        (("map", "rbd/csi-vol-1", "--cookie", "vol"), False),
+    ],
+)
+def test_a_program_serves_its_image_with_its_rights_alone(tmp_path: Path, words: tuple[str, ...], serves: bool) -> None:
+    program(tmp_path, 9, "rbd-nbd", *words)
+    (server,) = devices(tmp_path).servers("vol")
+    assert server.serves(IMAGE) is serves
+
+
+def test_nothing_is_found_where_nothing_is(tmp_path: Path) -> None:
+    attacher = NbdAttacher(tmp_path / "run", devices(tmp_path))
+    assert attacher.find(IMAGE) is None
+    attacher.detach(IMAGE, ())
+
+
+@pytest.mark.parametrize(
+    "option", ["device=/dev/nbd1", "cookie=other", "io-timeout=soon", "keyring=/etc/ceph/keyring", "rbd_cache=a b", ""]
+)
+def test_options_that_say_who_and_where_are_refused(tmp_path: Path, option: str) -> None:
+    address = ImageAddress(("127.0.0.1",), Credentials("user", "key"), "rbd", "ns", "csi-vol-1")
+    with pytest.raises(InvalidRequest, match="mapOptions"):
+        NbdAttacher(tmp_path / "run", devices(tmp_path)).attach(IMAGE, address, [option])
+    with pytest.raises(InvalidRequest, match="unmapOptions"):
+        NbdAttacher(tmp_path / "run", devices(tmp_path)).detach(IMAGE, ["force"])
