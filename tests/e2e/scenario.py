@@ -37,6 +37,7 @@ def steps() -> Iterator[tuple[str, Step]]:
         "a cloned claim has the data",
         lambda bed: _copy(bed, "cloned", {"kind": "PersistentVolumeClaim", "name": "data"}),
     )
+    yield "an expansion that cannot be is taken back for a smaller one", _grow_less
     yield "a block claim is a device in its pod", _block
     yield "a second pod is kept off a ReadWriteOncePod claim", _once_pod
     yield "an ephemeral volume lives and dies with its pod", _ephemeral
@@ -58,9 +59,26 @@ def _megabytes(bed: Bed, pod: str) -> int:
 
 def _grow(bed: Bed) -> None:
     before = _megabytes(bed, "writer")
-    bed.kubectl.run("patch", "pvc", "data", "--patch", '{"spec": {"resources": {"requests": {"storage": "2Gi"}}}}')
+    _ask(bed, "2Gi")
     bed.kubectl.await_condition("pvc/data", "jsonpath={.status.capacity.storage}=2Gi")
     assert _megabytes(bed, "writer") > 1.9 * before
+
+
+def _ask(bed: Bed, size: str) -> None:
+    bed.kubectl.run(
+        "patch", "pvc", "data", "--patch", f'{{"spec": {{"resources": {{"requests": {{"storage": "{size}"}}}}}}}}'
+    )
+
+
+def _grow_less(bed: Bed) -> None:
+    """Of what no image can have: OUT_OF_RANGE tells the resizer that it is in vain, and the claim may shrink."""
+    before = _megabytes(bed, "writer")
+    _ask(bed, "2Pi")
+    infeasible = "jsonpath={.status.allocatedResourceStatuses.storage}=ControllerResizeInfeasible"
+    bed.kubectl.await_condition("pvc/data", infeasible)
+    _ask(bed, "3Gi")
+    bed.kubectl.await_condition("pvc/data", "jsonpath={.status.capacity.storage}=3Gi")
+    assert _megabytes(bed, "writer") > 1.4 * before
 
 
 def _snapshot(bed: Bed) -> None:
