@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from csi_driver import tracing
-from csi_driver.errors import DriverError, NotFound
+from csi_driver.errors import DriverError, NotFound, Unauthenticated
 from csi_driver.operations.site import PoolKey
 
 _LONGEST_PAUSE_S = 3600.0
@@ -128,6 +128,11 @@ class PoolTasks:
             return self._sweep(key)
         except NotFound:
             return Swept()  # the pool is gone
+        except (
+            Unauthenticated
+        ) as error:  # the user is gone, or has a new key: whoever calls with that has it looked at again
+            log.warning(f"{self._noun} of a pool ends", pool=key.pool, cluster=key.cluster_id, reason=str(error))
+            return Swept()
         except DriverError as error:
             log.warning(f"{self._noun} waits", pool=key.pool, cluster=key.cluster_id, reason=str(error))
         except Exception:

@@ -3,6 +3,7 @@
 import threading
 import time
 
+from csi_driver.errors import Unauthenticated
 from csi_driver.operations.pool_tasks import Pace, PoolTasks, Swept
 from csi_driver.operations.site import PoolKey
 
@@ -68,6 +69,19 @@ def test_trouble_alone_is_given_up() -> None:
     tasks.look_at(KEY)
     assert has_ended(tasks)
     assert len(sweeps.at) == PROMPT.attempts
+
+
+def test_a_key_that_is_not_accepted_any_more_is_not_tried_again() -> None:
+    tried = []
+
+    def sweep(key: PoolKey) -> Swept:
+        tried.append(key)
+        raise Unauthenticated("the user has a new key")
+
+    tasks = PoolTasks("test", sweep, PROMPT)
+    tasks.look_at(KEY)
+    assert has_ended(tasks)
+    assert tried == [KEY]
 
 
 def test_a_new_wish_and_the_end_of_the_process_do_not_wait_for_what_is_due() -> None:
