@@ -32,9 +32,9 @@ class KubernetesEvents:
 
     def tell(self, notice: Notice) -> None:
         """Returns at once."""
-        threading.Thread(target=self._tell, args=(notice,), name="event", daemon=True).start()
+        threading.Thread(target=self._tell, args=(notice, datetime.now(UTC)), name="event", daemon=True).start()
 
-    def _tell(self, notice: Notice) -> None:
+    def _tell(self, notice: Notice, at: datetime) -> None:
         from kubernetes.client import ApiException, CoreV1Api  # noqa: PLC0415 - as in `in_cluster`
         from kubernetes.config import ConfigException  # noqa: PLC0415
         from urllib3.exceptions import HTTPError  # noqa: PLC0415
@@ -43,7 +43,7 @@ class KubernetesEvents:
             core = CoreV1Api(self._connect())
             claim = self._claim_of(core, notice.volume_name)
             if claim:
-                event = self._event(claim, notice)
+                event = self._event(claim, notice, at)
                 core.create_namespaced_event(claim.namespace, event, _request_timeout=_TIMEOUT_S)
         except (ApiException, ConfigException, HTTPError, OSError) as trouble:
             log.warning(
@@ -63,8 +63,8 @@ class KubernetesEvents:
                 time.sleep(pause_s)
         return None
 
-    def _event(self, claim: Any, notice: Notice) -> dict[str, Any]:
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    def _event(self, claim: Any, notice: Notice, at: datetime) -> dict[str, Any]:
+        when = at.strftime("%Y-%m-%dT%H:%M:%SZ")
         involved = {
             "apiVersion": "v1",
             "kind": "PersistentVolumeClaim",
@@ -82,7 +82,7 @@ class KubernetesEvents:
             "reason": notice.reason,
             "message": notice.message,
             "source": {"component": self._driver_name},
-            "firstTimestamp": now,
-            "lastTimestamp": now,
+            "firstTimestamp": when,
+            "lastTimestamp": when,
             "count": 1,
         }
