@@ -53,7 +53,7 @@ def test_staging_path_and_record_have_the_layout_of_the_go_driver(bench: Bench) 
         "radosNamespace": "",
         "image": volume_id,
         "unmapOptions": "krbd:force",
-        "accessType": False,
+        "accessType": bench.setting.attacher_name == "nbd",
         "encrypted": False,
         "device": str(bench.device_of(volume_id)),
         "logDir": "",
