@@ -144,7 +144,7 @@ class KrbdAttacher:
         if ended.code == errno.ESHUTDOWN:  # the kernel took a client that it has, which the cluster refuses
             ended = self._run_map(attachment, address, (*words, "noshare"), lock)
         if ended.code:
-            raise _meaning(ended, attachment, address)
+            raise meaning(ended, attachment, address)
 
     def _run_map(
         self, attachment: Attachment, address: ImageAddress, words: Sequence[str], lock: int
@@ -206,7 +206,7 @@ def _is_other_network(proc: Path) -> bool:
         return False
 
 
-def _meaning(ended: commands.Completed, attachment: Attachment, address: ImageAddress) -> DriverError:
+def meaning(ended: commands.Completed, attachment: Attachment, address: ImageAddress) -> DriverError:
     """The rbd tool ends with the errno of what failed, and says which call that was."""
     said = " / ".join(line for line in ended.stderr.splitlines() if line.startswith("rbd: "))[-400:]
     what, user = f"image {attachment.spec}", f"user client.{address.credentials.user}"

@@ -22,21 +22,12 @@ from pathlib import Path
 
 import structlog
 
-from csi_driver.errors import (
-    AccessDenied,
-    ClusterTimeout,
-    ClusterUnavailable,
-    DeviceTrouble,
-    DriverError,
-    InUse,
-    InvalidRequest,
-    NotFound,
-    Unauthenticated,
-)
+from csi_driver.errors import ClusterTimeout, DeviceTrouble, DriverError, InUse, InvalidRequest
 from csi_driver.host import byte_locks, cgroups, commands
 from csi_driver.host.api import Attachment, Device
 from csi_driver.host.bounded import bounded
 from csi_driver.host.holders import holders
+from csi_driver.host.krbd import meaning
 from csi_driver.host.nbd_devices import PROGRAM, ConnectedDevice, NbdDevices
 from csi_driver.model import ImageAddress, ImageTraits
 from csi_driver.tracing import step
@@ -58,7 +49,6 @@ _DEFAULTS = {"reattach-timeout": "300", "io-timeout": "0"}
 _FLAGS = ("exclusive", "quiesce", "try-netlink")
 _NUMBER = re.compile(r"(io-timeout|reattach-timeout)=([0-9]{1,5})")
 _SETTING = re.compile(r"(rbd_[a-z0-9_]+)=([A-Za-z0-9_.:/-]+)")
-_SAID = re.compile(r"\((\d+)\) ")
 
 
 class NbdAttacher:
@@ -192,12 +182,12 @@ class NbdAttacher:
             argv += ["--id", address.credentials.user, "--keyfile", f"/proc/self/fd/{key}"]
             argv += ["--client-mount-timeout", str(_CONNECT_TIMEOUT_S), "--log-file", "/dev/null", *words]
             ended = commands.run(argv, timeout_s=_MAP_TIMEOUT_S, pass_fds=(key,), ok=None)
+            if ended.code:
+                raise _why_not(ended, attachment, address, key)
         except commands.CommandTimeout as late:
             raise ClusterTimeout(f"mapping image {attachment.spec} took more than {_MAP_TIMEOUT_S:g} s") from late
         finally:
             os.close(key)
-        if ended.code:
-            raise _meaning(ended, attachment, address)
 
 
 def _is_alive(device: Device) -> bool:
@@ -276,22 +266,13 @@ def _map_words(options: Sequence[str]) -> list[str]:
     return words + [word for name, value in numbers.items() for word in (f"--{name}", value)]
 
 
-def _meaning(ended: commands.Completed, attachment: Attachment, address: ImageAddress) -> DriverError:
-    """The program says the errno of what failed in parentheses."""
-    said = " / ".join(line for line in ended.stderr.splitlines() if line.startswith("rbd-nbd: "))[-400:]
-    what, user = f"image {attachment.spec}", f"user client.{address.credentials.user}"
-    found = _SAID.search(said)
-    code = int(found[1]) if found else 0
-    if "couldn't connect" in said or "couldn't authenticate" in ended.stderr:
-        if code == errno.ETIMEDOUT:
-            return ClusterUnavailable(f"no monitor of {', '.join(address.monitors)} answers: {said}")
-        return Unauthenticated(f"the cluster does not accept {user} and its key: {said}")
-    meanings: dict[int, tuple[type[DriverError], str]] = {
-        errno.EPERM: (AccessDenied, f"{user} may not open {what}"),
-        errno.EACCES: (AccessDenied, f"{user} may not open {what}"),
-        errno.ENOENT: (NotFound, f"{what} does not exist"),
-        errno.EINVAL: (InvalidRequest, f"mapOptions: rbd-nbd refuses to map {what}"),
-        errno.ETIMEDOUT: (ClusterTimeout, f"{what} could not be mapped in time"),
-    }
-    kind, text = meanings.get(code, (DeviceTrouble, f"{what} could not be mapped (code {ended.code})"))
-    return kind(f"{text}: {said or ended.stderr.strip()[-400:]}")
+def _why_not(ended: commands.Completed, attachment: Attachment, address: ImageAddress, key: int) -> DriverError:
+    """rbd-nbd says nothing of an image that it cannot open: the rbd tool is asked, with the same user and key."""
+    argv = ["rbd", "info", attachment.spec, "--conf", "/dev/null", "--mon-host", ",".join(address.monitors)]
+    argv += ["--id", address.credentials.user, "--keyfile", f"/proc/self/fd/{key}"]
+    argv += ["--client-mount-timeout", str(_CONNECT_TIMEOUT_S)]
+    asked = commands.run(argv, timeout_s=_MAP_TIMEOUT_S, pass_fds=(key,), ok=None)
+    if asked.code:
+        return meaning(asked, attachment, address)
+    said = ended.stderr.strip()[-400:] or "rbd-nbd says nothing"
+    return DeviceTrouble(f"image {attachment.spec} could not be mapped (code {ended.code}): {said}")
