@@ -3,7 +3,7 @@
 Nothing is persisted: device and program carry the volume's id as their cookie (nbd_devices.py). The program gets the cephx
 key in a file of memory whose descriptor it inherits: it is in no argument, environment or file of a disk. It leaves our
 cgroup, and outlives us. When it dies, its device waits for another one for `reattach-timeout` seconds, I/O standing still
-meanwhile; a repeated stage attaches a new one.
+meanwhile: `attach` gives it one. Nothing calls that yet for a volume that is mounted; a stage clears it away first.
 
 NBD lets a device in use be disconnected, which ends the file system on it and drops what was not written yet: so whether
 somebody has it is looked at first, and the device is synced.
