@@ -70,8 +70,12 @@ class Attacher(Protocol):
     def find(self, attachment: Attachment) -> Device | None:
         """The device, when it is there, whole, alive and proven to be this image; anything less is None."""
 
-    def refresh_size(self, attachment: Attachment) -> Device:
-        """The device once it shows the size that the image has now. Needs no credentials. Raises InUse when not attached."""
+    def refresh_size(self, attachment: Attachment, at_least: int) -> Device:
+        """The device once it shows the size that the image has now. Needs no credentials. Raises InUse when not attached.
+
+        at_least: bytes that the image has by now, as far as the caller knows; 0: nothing is known. Where the kernel hears of
+        a new size by itself alone, this is what is waited for, in bounds.
+        """
 
     def detach(self, attachment: Attachment, options: Sequence[str]) -> None:
         """Nothing of the attachment is left afterwards; OK when nothing was there.

@@ -73,7 +73,7 @@ class FuseAttacher:
             return None
         return next((device for device in loop.find(daemon.file) if loop.holds(device, daemon.file)), None)
 
-    def refresh_size(self, attachment: Attachment) -> Device:
+    def refresh_size(self, attachment: Attachment, at_least: int) -> Device:  # noqa: ARG002 - asked for, and not awaited
         device = self.find(attachment)
         if device is None:
             raise InUse(f"image {attachment.spec} is not attached here any more: unstage and stage the volume again")

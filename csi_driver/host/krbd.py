@@ -110,7 +110,7 @@ class KrbdAttacher:
                 return next((one.device for one in self._all_of(attachment) if one.number == image.number), None)
         return None
 
-    def refresh_size(self, attachment: Attachment) -> Device:
+    def refresh_size(self, attachment: Attachment, at_least: int) -> Device:  # noqa: ARG002 - asked for, and not awaited
         device = self.find(attachment)
         if device is None:
             raise InUse(f"image {attachment.spec} is not attached here any more: unstage and stage the volume again")

@@ -1,9 +1,9 @@
 """Attacher `nbd`: the image opened by librbd in a program of its own (rbd-nbd), shown by the kernel's NBD client.
 
-Nothing is persisted: device and program carry the volume's id as their cookie (nbd_devices.py). The program gets the cephx
-key in a file of memory whose descriptor it inherits: it is in no argument, environment or file of a disk. It leaves our
-cgroup, and outlives us. When it dies, its device waits for another one for `reattach-timeout` seconds, I/O standing still
-meanwhile: `attach` gives it one. Nothing calls that yet for a volume that is mounted; a stage clears it away first.
+Nothing is persisted: device and program are found in sysfs and /proc (nbd_devices.py). The program gets the cephx key in a
+file of memory whose descriptor it inherits: it is in no argument, environment or file of a disk. It leaves our cgroup, and
+outlives us. When it dies, its device dies. Not by netlink, unless `try-netlink` is among the options: rbd-nbd of Ceph 16.2
+cannot tell kernels since 5.14 of a new size that way ("must specify backend").
 
 NBD lets a device in use be disconnected, which ends the file system on it and drops what was not written yet: so whether
 somebody has it is looked at first, and the device is synced.
@@ -43,9 +43,11 @@ _SETTLE_S = 15.0
 """How long a program that a killed driver has started may take until its device is there."""
 _END_S = 10.0
 _BUSY_PATIENCE_S = 10.0
+_HEARD_S = 10.0
+"""How long a new size may take from the image's header to the kernel."""
 _POLL_S = 0.1
 
-_DEFAULTS = {"reattach-timeout": "300", "io-timeout": "0"}
+_DEFAULTS = {"io-timeout": "0"}
 _FLAGS = ("exclusive", "quiesce", "try-netlink")
 _NUMBER = re.compile(r"(io-timeout|reattach-timeout)=([0-9]{1,5})")
 _SETTING = re.compile(r"(rbd_[a-z0-9_]+)=([A-Za-z0-9_.:/-]+)")
@@ -78,12 +80,10 @@ class NbdAttacher:
             self._await_settled(attachment)
             if device := self.find(attachment):
                 return device
-            waiting = self._reattachable(attachment)
-            if waiting is None:
-                self._clear(attachment)
+            self._clear(attachment)
             with step("nbd.map", attachment.spec):
-                self._start(attachment, address, words, waiting)
-            for server in self._devices.servers(attachment.volume_id):
+                self._map(attachment, address, words)
+            for server in self._devices.servers(attachment):
                 cgroups.leave(server.pid)
             device = self.find(attachment)
         if device is None:
@@ -91,14 +91,24 @@ class NbdAttacher:
         return device
 
     def find(self, attachment: Attachment) -> Device | None:
-        served = any(server.serves(attachment) for server in self._devices.servers(attachment.volume_id))
-        connected = self._devices.connected(attachment.volume_id)
-        if not served or len(connected) != 1 or not connected[0].device.size_bytes:
+        has_rights = any(one.is_read_only == attachment.read_only for one in self._devices.servers(attachment))
+        connected = self._devices.connected(attachment)
+        if not has_rights or len(connected) != 1 or not connected[0].device.size_bytes:
             return None
         return connected[0].device if _is_alive(connected[0].device) else None
 
-    def refresh_size(self, attachment: Attachment) -> Device:
-        """The program hears of a new size from the image's header, and tells the kernel."""
+    def refresh_size(self, attachment: Attachment, at_least: int) -> Device:
+        """The program hears of a new size from the image's header, a little later than the controller."""
+        first = self._attached(attachment)
+
+        def has_heard() -> bool:
+            size_bytes = self._attached(attachment).size_bytes
+            return size_bytes >= at_least if at_least else size_bytes != first.size_bytes
+
+        _becomes_true(has_heard, _HEARD_S)
+        return self._attached(attachment)
+
+    def _attached(self, attachment: Attachment) -> Device:
         device = self.find(attachment)
         if device is None:
             raise InUse(f"image {attachment.spec} is not attached here any more: unstage and stage the volume again")
@@ -112,10 +122,9 @@ class NbdAttacher:
 
     def _clear(self, attachment: Attachment) -> None:
         """Neither device nor program is left. Raises DeviceTrouble while somebody has the device."""
-        for one in self._devices.connected(attachment.volume_id):
+        for one in self._devices.connected(attachment):
             self._await_unused(attachment, one)
-            if self._devices.servers(attachment.volume_id):
-                _write_back(one.device)
+            _write_back(one.device)
             argv = [PROGRAM, "unmap", str(one.device.path), "--conf", "/dev/null"]
             ended = commands.run(argv, timeout_s=_UNMAP_TIMEOUT_S, ok=None)
             if ended.code and one.device.path in self._paths(attachment):
@@ -126,7 +135,7 @@ class NbdAttacher:
 
     def _await_unused(self, attachment: Attachment, one: ConnectedDevice) -> None:
         """Raises DeviceTrouble that names who has it."""
-        servers = [server.pid for server in self._devices.servers(attachment.volume_id)]
+        servers = [server.pid for server in self._devices.servers(attachment)]
         deadline = time.monotonic() + _BUSY_PATIENCE_S
         while (who := holders(one.device.number, servers=servers)) or _is_claimed(one.device.path):
             if time.monotonic() > deadline:
@@ -135,12 +144,12 @@ class NbdAttacher:
 
     def _end_servers(self, attachment: Attachment) -> None:
         def is_ended() -> bool:
-            return not self._devices.servers(attachment.volume_id)
+            return not self._devices.servers(attachment)
 
         for sign in (signal.SIGTERM, signal.SIGKILL):
             if _becomes_true(is_ended, _END_S / 2 if sign is signal.SIGKILL else 1.0):
                 return
-            for server in self._devices.servers(attachment.volume_id):
+            for server in self._devices.servers(attachment):
                 with suppress(ProcessLookupError):
                     os.kill(server.pid, sign)
         if not _becomes_true(is_ended, _END_S):
@@ -150,33 +159,21 @@ class NbdAttacher:
         """A driver that was killed may have left a program that is just about to connect its device."""
 
         def is_settled() -> bool:
-            return not self._devices.servers(attachment.volume_id) or bool(self._paths(attachment))
+            return not self._devices.servers(attachment) or bool(self._paths(attachment))
 
         _becomes_true(is_settled, _SETTLE_S)
 
-    def _reattachable(self, attachment: Attachment) -> ConnectedDevice | None:
-        """A device whose program has died, and that waits for another one."""
-        connected = self._devices.connected(attachment.volume_id)
-        if len(connected) != 1 or self._devices.servers(attachment.volume_id):
-            return None
-        (one,) = connected
-        fits = one.cookie == attachment.volume_id and one.is_read_only == attachment.read_only
-        return one if fits and one.device.size_bytes else None
-
     def _paths(self, attachment: Attachment) -> list[Path]:
-        return [one.device.path for one in self._devices.connected(attachment.volume_id)]
+        return [one.device.path for one in self._devices.connected(attachment)]
 
     def _lock(self, attachment: Attachment) -> AbstractContextManager[int]:
         return byte_locks.held(self._lock_file, f"image {attachment.spec}", timeout_s=_LOCK_TIMEOUT_S)
 
-    def _start(
-        self, attachment: Attachment, address: ImageAddress, words: Sequence[str], waiting: ConnectedDevice | None
-    ) -> None:
+    def _map(self, attachment: Attachment, address: ImageAddress, words: Sequence[str]) -> None:
         key = os.memfd_create("key", os.MFD_CLOEXEC)
         try:
             os.write(key, address.credentials.key.encode())
-            argv = [PROGRAM, "attach" if waiting else "map", attachment.spec, "--cookie", attachment.volume_id]
-            argv += ["--device", str(waiting.device.path)] if waiting else []
+            argv = [PROGRAM, "map", attachment.spec]
             argv += ["--read-only"] if attachment.read_only else []
             argv += ["--conf", "/dev/null", "--mon-host", ",".join(address.monitors)]
             argv += ["--id", address.credentials.user, "--keyfile", f"/proc/self/fd/{key}"]
@@ -250,14 +247,14 @@ def _becomes_true(condition: Callable[[], bool], within_s: float) -> bool:
 
 def _map_words(options: Sequence[str]) -> list[str]:
     """mapOptions as arguments. Raises InvalidRequest."""
-    numbers, words = dict(_DEFAULTS), ["--try-netlink"]  # without it there are neither cookies nor a second attach
+    numbers, words = dict(_DEFAULTS), list[str]()
     for option in options:
         if match := _NUMBER.fullmatch(option):
             numbers[match[1]] = match[2]
         elif match := _SETTING.fullmatch(option):
             words += [f"--{match[1]}", match[2]]
         elif option in _FLAGS:
-            words += [f"--{option}"] if option != "try-netlink" else []
+            words.append(f"--{option}")
         else:
             raise InvalidRequest(
                 f"mapOptions: {option!r} is not known to the nbd mounter; allowed are {', '.join(_FLAGS)}, "

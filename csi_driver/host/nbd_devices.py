@@ -1,7 +1,6 @@
 """What is known of NBD devices without asking them: sysfs for the devices, /proc for the programs that serve them.
 
-A device and its program belong together by the cookie that both were given, the volume's id: the process id in sysfs is that
-of the program that made the connection, which a later one may have followed (`rbd-nbd attach`).
+A device belongs to the program that made its connection, whose process id sysfs has; what that serves, its arguments say.
 (Linux: Documentation/ABI/testing/sysfs-block-nbd; rbd-nbd(8))
 """
 
@@ -15,12 +14,10 @@ PROGRAM = "rbd-nbd"
 
 @dataclass(frozen=True)
 class ConnectedDevice:
-    """An NBD device with a connection, or one that waits for a program to follow a dead one. pid: 0 where sysfs has none."""
+    """An NBD device that a program has connected. pid: of the program."""
 
     device: Device
-    cookie: str
     pid: int
-    is_read_only: bool
 
 
 @dataclass(frozen=True)
@@ -29,11 +26,7 @@ class Server:
 
     pid: int
     spec: str
-    cookie: str
     is_read_only: bool
-
-    def serves(self, attachment: Attachment) -> bool:
-        return (self.spec, self.is_read_only) == (attachment.spec, attachment.read_only)
 
 
 class NbdDevices:
@@ -46,20 +39,20 @@ class NbdDevices:
     def is_there(self) -> bool:
         return (self._sys / "module/nbd").exists()
 
-    def connected(self, cookie: str) -> list[ConnectedDevice]:
-        """By their numbers. Kernels before 5.14 tell no cookie: there the program's process id tells whose a device is."""
-        pids = {server.pid for server in self.servers(cookie)}
+    def connected(self, attachment: Attachment) -> list[ConnectedDevice]:
+        """Of living programs, by their numbers."""
+        pids = {server.pid for server in self.servers(attachment)}
         blocks = sorted((self._sys / "block").glob("nbd[0-9]*"), key=lambda path: int(path.name.removeprefix("nbd")))
         found = [one for one in map(self._read, blocks) if one]
-        return [one for one in found if one.cookie == cookie or (not one.cookie and one.pid in pids)]
+        return [one for one in found if one.pid in pids]
 
-    def servers(self, cookie: str) -> list[Server]:
-        """A program that starts is there twice for a moment: it, and the one that it leaves behind."""
+    def servers(self, attachment: Attachment) -> list[Server]:
+        """Of the image, also with other rights. One that starts is there twice for a moment."""
         found = []
         for entry in self._proc.glob("[0-9]*"):
             words = self._words(entry)
             server = _parse(int(entry.name), words) if words else None
-            if server and server.cookie == cookie:
+            if server and server.spec == attachment.spec:
                 found.append(server)
         return sorted(found, key=lambda server: server.pid)
 
@@ -70,19 +63,17 @@ class NbdDevices:
             return []
 
     def _read(self, block: Path) -> ConnectedDevice | None:
-        cookie, pid = _text(block / "backend"), _text(block / "pid")
-        number, sectors = _text(block / "dev"), _text(block / "size")
-        if not number or not (cookie or pid):
+        pid, number, sectors = (_text(block / name) for name in ("pid", "dev", "size"))
+        if not pid or not number:
             return None
-        device = Device(Path("/dev") / block.name, number, int(sectors or 0) * 512)
-        return ConnectedDevice(device, cookie, int(pid or 0), is_read_only=_text(block / "ro") == "1")
+        return ConnectedDevice(Device(Path("/dev") / block.name, number, int(sectors or 0) * 512), int(pid))
 
 
 def _parse(pid: int, words: list[str]) -> Server | None:
-    """From the arguments that nbd.py gives: `rbd-nbd map|attach SPEC … --cookie COOKIE …`."""
-    if Path(words[0]).name != PROGRAM or words[1:2] not in (["map"], ["attach"]) or "--cookie" not in words[:-1]:
+    """From the arguments that nbd.py gives, and the Go driver: `rbd-nbd map|attach SPEC …`."""
+    if Path(words[0]).name != PROGRAM or words[1:2] not in (["map"], ["attach"]) or not words[2:]:
         return None
-    return Server(pid, words[2], words[words.index("--cookie") + 1], is_read_only="--read-only" in words)
+    return Server(pid, words[2], is_read_only="--read-only" in words)
 
 
 def _text(path: Path) -> str:

@@ -88,8 +88,8 @@ class EncryptedAttacher:
         found = self._machine.luks.find(mapper_name(attachment.volume_id))
         return found.device if below and found and found.below == below.number else None
 
-    def refresh_size(self, attachment: Attachment) -> Device:
-        self._inner.refresh_size(attachment)
+    def refresh_size(self, attachment: Attachment, at_least: int) -> Device:
+        self._inner.refresh_size(attachment, at_least)
         if self.find(attachment) is None:
             raise InUse(f"image {attachment.spec} is not open here any more: unstage and stage the volume again")
         with step("luks.grow", attachment.spec):

@@ -79,7 +79,7 @@ class NodeOperations:
             volume = found.volume
             if request.is_block not in (None, volume.is_block):
                 raise InvalidRequest(f"volume_capability does not fit: volume {request.volume_id} is staged otherwise")
-            device = self._current_device(volume)
+            device = self._current_device(volume, request.capacity.required_bytes)
             if not request.capacity.holds(device.size_bytes):
                 raise OutOfRange(
                     f"volume {request.volume_id} has {device.size_bytes} bytes; at least {request.capacity.required_bytes} "
@@ -91,10 +91,10 @@ class NodeOperations:
                     self._machine.filesystems.grow_mounted(device.path, staged.target, staged.fs_type)
             return device.size_bytes
 
-    def _current_device(self, volume: StagedHere) -> Device:
+    def _current_device(self, volume: StagedHere, at_least: int) -> Device:
         attacher = mounters.of_record(self._machine, volume.record)
         attachment = volume.record.attachment
-        device = attacher.find(attachment) if attachment.read_only else attacher.refresh_size(attachment)
+        device = attacher.find(attachment) if attachment.read_only else attacher.refresh_size(attachment, at_least)
         if device is None or device.number != volume.number:
             raise InUse(f"the device of volume {attachment.volume_id} is gone: unpublish, unstage and stage it again")
         return device

@@ -172,7 +172,7 @@ class Attaching:
     def find(self, attachment: Attachment) -> Device | None:
         raise AssertionError
 
-    def refresh_size(self, attachment: Attachment) -> Device:
+    def refresh_size(self, attachment: Attachment, at_least: int) -> Device:
         raise AssertionError
 
     def detach(self, attachment: Attachment, options: Sequence[str]) -> None:

@@ -70,7 +70,7 @@ def test_an_image_in_a_rados_namespace_is_attached(bench: Bench) -> None:
     bench.stage(volume_id)
     assert bench.daemons() == daemons
     bench.resize(volume_id, 400)
-    assert bench.setting.attacher().refresh_size(bench.attachment(volume_id)).size_bytes == 400 * MIB
+    assert bench.setting.attacher().refresh_size(bench.attachment(volume_id), 0).size_bytes == 400 * MIB
 
 
 def test_the_same_name_in_two_places_is_two_images(bench: Bench) -> None:

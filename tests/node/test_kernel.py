@@ -1,4 +1,4 @@
-"""The krbd attacher on a kernel that has it: secrets, refusals, growth of a mounted ext4, devices held or cut off."""
+"""The krbd attacher on a kernel that has it: secrets, refusals, devices held or cut off."""
 
 import os
 import subprocess
@@ -15,21 +15,6 @@ from csi_driver.pb import csi_pb2 as pb
 from tests.node.bench import BLOCK, KINDS, MIB, SIZE_MIB, Bench, Code
 
 pytestmark = pytest.mark.attacher("krbd")
-
-
-@pytest.mark.smoke
-def test_an_ext4_grows_while_it_is_published(bench: Bench) -> None:
-    volume_id = bench.new_volume()
-    bench.stage(volume_id)
-    target = bench.publish(volume_id)
-    (target / "before").write_text("kept")
-    bench.resize(volume_id, 2 * SIZE_MIB)
-    grow = pb.NodeExpandVolumeRequest(volume_id=volume_id, volume_path=str(target))
-    assert bench.node.NodeExpandVolume(grow).capacity_bytes == 2 * SIZE_MIB * MIB
-    stats = pb.NodeGetVolumeStatsRequest(volume_id=volume_id, volume_path=str(target))
-    assert bench.node.NodeGetVolumeStats(stats).usage[0].total > 1.7 * SIZE_MIB * MIB
-    assert (target / "before").read_text() == "kept"
-    (target / "after").write_bytes(b"x" * 8 * MIB)
 
 
 def test_the_key_is_in_no_file_of_the_driver_or_of_the_kernel(bench: Bench) -> None:
