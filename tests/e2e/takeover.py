@@ -19,7 +19,8 @@ _VOLUMES = 3
 
 
 def take_over(bed: Bed) -> None:
-    handles = [_plant_volume(bed, number) for number in range(_VOLUMES)]
+    for number in range(_VOLUMES):
+        _plant_volume(bed, number)
     _install(bed)
     for number in range(_VOLUMES):
         started(bed, f"legacy-{number}", of_claim(f"legacy-{number}"), "true")
@@ -28,14 +29,21 @@ def take_over(bed: Bed) -> None:
     _snapshot_and_restore(bed)
     bed.kubectl.delete("pod/legacy-copy", *(f"pod/legacy-{number}" for number in range(_VOLUMES)))
     bed.kubectl.delete("volumesnapshot/legacy", "pvc/legacy-copy", *(f"pvc/legacy-{n}" for n in range(_VOLUMES)))
-    volumes = {f"pvc-{handle[-36:]}" for handle in handles}
-    bed.kubectl.await_that("their objects are gone", lambda: not volumes & set(bed.kubectl.names("pv")))
+    # The copy's and the snapshot's, too: without the driver nobody would remove them.
+    bed.kubectl.await_that("the driver's objects are gone", lambda: not _objects(bed))
     run_helm(bed, "uninstall", _RELEASE, "--wait")
     assert leftovers(bed.ceph, Place("rbd")) == frozenset()
 
 
-def _plant_volume(bed: Bed, number: int) -> str:
-    """Its handle. The data is that of a volume that a pod has written: mkfs of the node, files and all."""
+def _objects(bed: Bed) -> list[str]:
+    """Persistent volumes and snapshots that only this driver can delete."""
+    volumes, contents = (bed.kubectl.get(kind)["items"] for kind in ("pv", "volumesnapshotcontents"))
+    drivers = {one["metadata"]["name"]: one["spec"].get("csi", one["spec"]).get("driver") for one in volumes + contents}
+    return [name for name, driver in drivers.items() if driver == THEIRS]
+
+
+def _plant_volume(bed: Bed, number: int) -> None:
+    """The data is that of a volume that a pod has written: mkfs of the node, files and all."""
     written = f"written-{number}"
     claim(bed, written)
     started(bed, written, of_claim(written), "echo hello > /data/greeting; sync")
@@ -52,7 +60,6 @@ def _plant_volume(bed: Bed, number: int) -> str:
     _write_entries(bed, name, volume_uuid, image)
     handle = f"0001-0003-dev-{_pool_id(bed):016x}-{volume_uuid}"
     _make_objects(bed, f"legacy-{number}", name, handle, image)
-    return handle
 
 
 def _attached(bed: Bed) -> set[str]:
