@@ -160,6 +160,7 @@ def test_a_mount_of_another_volume_at_the_staging_path_is_not_believed(bench: Be
     assert (bench.staging(other) / other / "name").read_text() == other
 
 
+@pytest.mark.attacher("fuse")
 def test_a_loop_device_is_known_by_the_file_it_holds_and_not_by_its_path(tmp_path: Path) -> None:
     file, device = tmp_path / "disk", None
     file.write_bytes(bytes(MIB))
