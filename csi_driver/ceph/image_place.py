@@ -29,16 +29,21 @@ _EXPECTED: dict[int, type[Exception]] = {
 class Learnt:
     """What a connection has found out about its cluster; asked anew by the next connection."""
 
-    needs_protection: bool = False
+    allows_format_2: bool | None = None
+    """Of clones; None: not asked yet."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """The pool and namespace of the images: its handle for librbd, what is open there, and its names for messages."""
+    """The pool and namespace of the images: its handle for librbd, what is open there, and its names for messages.
+
+    ask_formats: as `Cluster.clones_format_2`.
+    """
 
     ioctx: object
     open_images: OpenedImages
     learnt: Learnt
+    ask_formats: Callable[[], bool]
     clone_gate: CloneGate
     pool_id: int
     pool: str

@@ -132,7 +132,8 @@ class Connection:
     def clones_format_2(self) -> bool:
         doing = "ask a monitor for the oldest clients that are let in"
         with step("cluster.ask_monitor", "osd get-require-min-compat-client"), self.translated(doing):
-            return monitor.oldest_client(self._rados) >= "mimic"  # releases are called in the order of the alphabet
+            oldest = monitor.oldest_client(self._rados)
+        return oldest >= "mimic" and oldest != "unknown"  # releases are called in the order of the alphabet
 
     def usage(self) -> dict[str, PoolUsage]:
         return monitor.usage(self._ask({"prefix": "df", "detail": "detail"}))
@@ -202,6 +203,7 @@ class RadosPool:
             self.ioctx,
             cluster.open_images,
             cluster.learnt,
+            cluster.clones_format_2,
             cluster.clone_gate,
             self.pool_id,
             self.name,
