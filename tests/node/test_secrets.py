@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from secrets import token_hex
+from uuid import uuid4
 
 import grpc
 import pytest
@@ -95,12 +96,14 @@ def test_no_secret_is_shown_while_calls_succeed_and_fail(
 
 def test_the_hunt_finds_what_is_shown(tmp_path: Path) -> None:
     """In the environment and the arguments of a program that ends at once, in one that lives, and in a file."""
-    hunt = Hunt(tmp_path / "hunt", ("in-environment", "in-arguments", "in-process", "in-file", "nowhere"))
-    (tmp_path / "file").write_text("a secret: in-file")
-    environment = {"PATH": hunt.path, "X": "in-environment"}
-    with subprocess.Popen(["sh", "-c", "read -r line", "in-process"], stdin=subprocess.PIPE) as living:
+    shown = [f"{where}-{uuid4()}" for where in ("environment", "arguments", "process", "file")]
+    in_environment, in_arguments, in_process, in_file = shown
+    hunt = Hunt(tmp_path / "hunt", (*shown, f"nowhere-{uuid4()}"))
+    (tmp_path / "file").write_text(f"a secret: {in_file}")
+    environment = {"PATH": hunt.path, "X": in_environment}
+    with subprocess.Popen(["sh", "-c", "read -r line", in_process], stdin=subprocess.PIPE) as living:
         with hunt.watching():
-            subprocess.run(["mount", "--version", "in-arguments"], env=environment, check=False, capture_output=True)
+            subprocess.run(["mount", "--version", in_arguments], env=environment, check=False, capture_output=True)
             hunt.await_look()
         living.kill()
     hunt.look_at_files(tmp_path)
