@@ -6,16 +6,14 @@
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from csi_driver.dev.inventory import Place, leftovers
 from tests.e2e.bed import NAMESPACE, Bed, await_driver
+from tests.e2e.emptiness import audit_is_clean, pool_is_empty
 from tests.e2e.objects import claim_object, snapshot_object, snapshot_source
 from tests.e2e.writers import Writers
 
@@ -63,15 +61,8 @@ def faults(bed: Bed) -> None:
     writers.check()
     writers.delete()
     _await_no_volumes(bed)
-    assert leftovers(bed.ceph, Place("rbd")) == frozenset()
+    pool_is_empty(bed.ceph)
     audit_is_clean(bed)
-
-
-def audit_is_clean(bed: Bed) -> None:
-    """Also of those that it could not look at."""
-    command = [sys.executable, "-m", "csi_driver", "audit", "--clusters", str(bed.ceph.config_json), "--cluster", "dev"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr}"
 
 
 def _hand_in(bed: Bed) -> list[str]:

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from csi_driver.dev.inventory import Place, leftovers
 from tests.e2e import elsewhere, groups, load, takeover, upgrade
 from tests.e2e.bed import NAMESPACE, Bed, await_driver
+from tests.e2e.emptiness import audit_is_clean, pool_is_empty
 from tests.e2e.node import DRIVER, KUBELET
 from tests.e2e.objects import claim, in_pod, make_classes, of_claim, pod, snapshot_source, started
 from tests.e2e.steps import Step
@@ -23,7 +23,7 @@ def all_steps(tell: Callable[[str], None]) -> Iterator[tuple[str, Step]]:
     yield "what broke under load was finished", load.faults
     yield "an upgrade and its roll-back under pods that write", lambda bed: upgrade.upgrade_and_roll_back(bed, tell)
     yield "volumes of ceph-csi are taken over", takeover.take_over
-    yield "the audit finds nothing", load.audit_is_clean
+    yield "the audit finds nothing", audit_is_clean
 
 
 def steps() -> Iterator[tuple[str, Step]]:
@@ -148,6 +148,6 @@ def _delete_all(bed: Bed) -> None:
     kubectl.run("delete", "volumesnapshots,pvc", "--all", "--wait", "--timeout=180s")
     for kind in ("pv", "volumeattachments", "volumesnapshotcontents"):
         kubectl.await_that(f"no {kind}", lambda kind=kind: not kubectl.names(kind))  # type: ignore[misc]
-    assert leftovers(bed.ceph, Place("rbd")) == frozenset()
+    pool_is_empty(bed.ceph)
     mounts = Path("/proc/self/mountinfo").read_text()
     assert f"{KUBELET}/plugins/kubernetes.io/csi/{DRIVER}" not in mounts

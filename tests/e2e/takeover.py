@@ -7,10 +7,10 @@ import json
 import uuid
 from typing import Any
 
-from csi_driver.dev.inventory import Place, leftovers
 from csi_driver.host.commands import run
 from tests.deploy.helm import CHART
 from tests.e2e.bed import NAMESPACE, Bed, driver_values, is_registered, run_helm
+from tests.e2e.emptiness import pool_is_empty
 from tests.e2e.node import THEIRS
 from tests.e2e.objects import SECRETS, claim, in_pod, of_claim, snapshot_source, started
 
@@ -32,7 +32,7 @@ def take_over(bed: Bed) -> None:
     # The copy's and the snapshot's, too: without the driver nobody would remove them.
     bed.kubectl.await_that("the driver's objects are gone", lambda: not _objects(bed))
     run_helm(bed, "uninstall", _RELEASE, "--wait")
-    assert leftovers(bed.ceph, Place("rbd")) == frozenset()
+    pool_is_empty(bed.ceph)
 
 
 def _objects(bed: Bed) -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.e2e.bed import IMAGE, NAMESPACE, PROJECT, RELEASE, Bed, await_driver, install, run_helm
-from tests.e2e.load import audit_is_clean
+from tests.e2e.emptiness import audit_is_clean
 from tests.e2e.node import RUN
 from tests.e2e.objects import claim, of_claim, started
 from tests.e2e.writers import Writers
