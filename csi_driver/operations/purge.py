@@ -6,6 +6,7 @@ Two processes may look through one pool: the journal's compare gives each image 
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from zlib import crc32
 
 import structlog
 
@@ -58,9 +59,9 @@ class Purger:
             swept += _drop_stale_notes(site.journal)
             # Snapshots first: with the last of them a deleted volume can go.
             for uuids, clear in (
-                (_all_deleted(site.groups), clear_group),
-                (_all_deleted(site.snapshots), clear_snapshot),
-                (_all_deleted(site.journal), clear_volume),
+                (_all_deleted(site.groups, site.cluster.address), clear_group),
+                (_all_deleted(site.snapshots, site.cluster.address), clear_snapshot),
+                (_all_deleted(site.journal, site.cluster.address), clear_volume),
             ):
                 for uuid in uuids:
                     if self._tasks.stopping.is_set():
@@ -81,10 +82,11 @@ class Purger:
 _Clear = Callable[[Site, str, KeyedLocks], Swept]
 
 
-def _all_deleted(journal: Journal[E]) -> Iterator[str]:
+def _all_deleted(journal: Journal[E], address: str) -> Iterator[str]:
+    """Page by page, each in an order of this process's own: two that kept to one order would meet at every entry."""
     after = ""
     while page := journal.list_deleted(after):
-        yield from page
+        yield from sorted(page, key=lambda uuid: crc32(f"{address} {uuid}".encode()))
         after = page[-1]
 
 
