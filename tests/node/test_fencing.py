@@ -31,6 +31,9 @@ from tests.driver import DriverProcess
 from tests.node.bench import KINDS, SIZE_MIB
 from tests.volume_command import Ended
 
+# Mappings of the kernel are the machine's: two nodes on one would take each other's for their own.
+pytestmark = pytest.mark.attacher("fuse")
+
 WRITER = """
 import os, sys
 with open(sys.argv[1], "a", buffering=1) as opened:
