@@ -16,6 +16,7 @@ from csi_driver.pb import csi_pb2 as pb
 from tests.controller.calls import Calls
 from tests.controller.group_calls import group_until_done, ids_of
 from tests.controller.test_ceph_csi import plant_ceph_csi_volume
+from tests.image_data import leave_in_trash
 from tests.rpc.valid_requests import GIB
 
 MIB = 1 << 20
@@ -64,6 +65,9 @@ class Planter:
             FindingClass.MEMBER_WITHOUT_GROUP: self._member_without_group,
             FindingClass.UNEXPLAINED_IMAGE: lambda _: self._image(f"csi-vol-{uuid.uuid4()}"),
             FindingClass.UNEXPLAINED_SNAP: lambda number: self._snap(number, "csi-snap-"),
+            FindingClass.TRASH_WITHOUT_IMAGE: lambda _: leave_in_trash(
+                self._ceph, self._image(f"csi-vol-{uuid.uuid4()}")
+            ),
             FindingClass.UNEXPLAINED_TRASH: self._unexplained_trash,
             FindingClass.UNEXPLAINED_GROUP: self._unexplained_group,
             FindingClass.TEMPORARY_IMAGE: lambda _: self._image(f"csi-vol-{uuid.uuid4()}-temp"),

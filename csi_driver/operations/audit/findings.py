@@ -25,6 +25,7 @@ class FindingClass(StrEnum):
     MEMBER_WITHOUT_GROUP = "member-without-group"
     UNEXPLAINED_IMAGE = "unexplained-image"
     UNEXPLAINED_SNAP = "unexplained-snap"
+    TRASH_WITHOUT_IMAGE = "trash-without-image"
     UNEXPLAINED_TRASH = "unexplained-trash"
     UNEXPLAINED_GROUP = "unexplained-group"
     TEMPORARY_IMAGE = "temporary-image"
@@ -101,6 +102,9 @@ ABOUT = {
     ),
     FindingClass.UNEXPLAINED_SNAP: About(
         "a snap with a snapshot's name that no entry explains", "it is removed", is_named_only=True
+    ),
+    FindingClass.TRASH_WITHOUT_IMAGE: About(
+        "an entry of the trash for a volume's image that is gone, header and all: it was written late", "it is removed"
     ),
     FindingClass.UNEXPLAINED_TRASH: About(
         "an image with a volume's name in the trash, whose entry is gone", "it is purged", is_named_only=True

@@ -161,6 +161,7 @@ _REPAIRS = {
     Class.MISSING_GROUP: _delete_group,
     Class.UNEXPLAINED_IMAGE: _remove_image,
     Class.UNEXPLAINED_SNAP: _remove_snap,
+    Class.TRASH_WITHOUT_IMAGE: _purge,
     Class.UNEXPLAINED_TRASH: _purge,
     Class.UNEXPLAINED_GROUP: _remove_group,
     Class.TEMPORARY_IMAGE: _remove_image,

@@ -188,7 +188,8 @@ def _of_temporary(seen: Survey, name: str, base: str, facts: ImageFacts) -> Iter
 def _of_trash(seen: Survey) -> Iterator[Finding]:
     for image_id, name in seen.trash.items():
         if _records_of(seen, name.removesuffix(_TEMPORARY)) is not None and not _is_explained(seen, name):
-            yield Finding(Class.UNEXPLAINED_TRASH, image_id, f"trash {image_id}, {name}", image_id=image_id)
+            what = Class.UNEXPLAINED_TRASH if image_id in seen.headers else Class.TRASH_WITHOUT_IMAGE
+            yield Finding(what, image_id, f"trash {image_id}, {name}", image_id=image_id)
     named = {facts.image_id for facts in seen.images.values()} | seen.trash.keys()
     for image_id in seen.headers - named:
         yield Finding(Class.NAMELESS_HEADER, image_id, f"header of image {image_id}", image_id=image_id)
