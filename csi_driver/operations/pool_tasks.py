@@ -128,9 +128,8 @@ class PoolTasks:
             return self._sweep(key)
         except NotFound:
             return Swept()  # the pool is gone
-        except (
-            Unauthenticated
-        ) as error:  # the user is gone, or has a new key: whoever calls with that has it looked at again
+        except Unauthenticated as error:
+            # The user is gone, or has a new key: whoever calls with that has the pool looked at again.
             log.warning(f"{self._noun} of a pool ends", pool=key.pool, cluster=key.cluster_id, reason=str(error))
             return Swept()
         except DriverError as error:
