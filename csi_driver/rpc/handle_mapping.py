@@ -6,12 +6,13 @@ of a request holds handles when its name says so (CSI: volume_id, source_volume_
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import grpc
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
+
+from csi_driver.rpc.wrapping import Found, Handler, StreamHandler, wrapped
 
 Translate = Callable[[str], str]
 
@@ -25,37 +26,15 @@ class HandleInterceptor(grpc.ServerInterceptor):
         self._translate = translate
 
     def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        found = continuation(handler_call_details)
-        if found is None:
-            return None
-        if found.unary_stream is not None:
-            stream = found.unary_stream
+        self, continuation: Callable[[grpc.HandlerCallDetails], Found], handler_call_details: grpc.HandlerCallDetails
+    ) -> Found:
+        return wrapped(continuation(handler_call_details), self._unary, self._streaming)
 
-            def streaming(request: Message, context: grpc.ServicerContext) -> Iterator[Message]:
-                return stream(translated(request, self._translate), context)
+    def _unary(self, handler: Handler) -> Handler:
+        return lambda request, context: handler(translated(request, self._translate), context)
 
-            return grpc.unary_stream_rpc_method_handler(
-                streaming,
-                request_deserializer=found.request_deserializer,
-                response_serializer=found.response_serializer,
-            )
-        if found.unary_unary is None:
-            return found
-        unary = found.unary_unary
-
-        def handle(request: Message, context: grpc.ServicerContext) -> Message:
-            answer: Message = unary(translated(request, self._translate), context)
-            return answer
-
-        return grpc.unary_unary_rpc_method_handler(
-            handle,
-            request_deserializer=found.request_deserializer,
-            response_serializer=found.response_serializer,
-        )
+    def _streaming(self, handler: StreamHandler) -> StreamHandler:
+        return lambda request, context: handler(translated(request, self._translate), context)
 
 
 def translated(message: Message, translate: Translate) -> Message:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import grpc
 import structlog
@@ -14,11 +13,9 @@ from csi_driver import tracing
 from csi_driver.errors import DriverError
 from csi_driver.rpc.redaction import redacted
 from csi_driver.rpc.status import code_of
+from csi_driver.rpc.wrapping import Found, Handler, StreamHandler, wrapped
 
 log = structlog.get_logger(__name__)
-
-Handler = Callable[[Any, grpc.ServicerContext], Message]
-StreamHandler = Callable[[Any, grpc.ServicerContext], Iterator[Message]]
 
 _MARGIN_S = 0.2
 """The answer leaves this much before the client's own deadline."""
@@ -36,24 +33,13 @@ class CallInterceptor(grpc.ServerInterceptor):
         self._timeout_s = timeout_s
 
     def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        found = continuation(handler_call_details)
+        self, continuation: Callable[[grpc.HandlerCallDetails], Found], handler_call_details: grpc.HandlerCallDetails
+    ) -> Found:
         method = handler_call_details.method.rpartition("/")[2]
-        if found is not None and found.unary_stream is not None:
-            return grpc.unary_stream_rpc_method_handler(
-                self._streaming(method, found.unary_stream),
-                request_deserializer=found.request_deserializer,
-                response_serializer=found.response_serializer,
-            )
-        if found is None or found.unary_unary is None:
-            return found
-        return grpc.unary_unary_rpc_method_handler(
-            self._wrapped(method, found.unary_unary),
-            request_deserializer=found.request_deserializer,
-            response_serializer=found.response_serializer,
+        return wrapped(
+            continuation(handler_call_details),
+            lambda handler: self._wrapped(method, handler),
+            lambda handler: self._streaming(method, handler),
         )
 
     def _wrapped(self, method: str, handler: Handler) -> Handler:
