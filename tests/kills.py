@@ -3,7 +3,12 @@
 import os
 import random
 import threading
+import time
 from collections.abc import Sequence
+
+import grpc
+
+from tests.controller.calls import UNFINISHED, Calls
 
 ENDS_WITHIN_S = 600.0
 """What a killed client leaves keeps an image busy for half a minute each time, on a loaded machine for several minutes."""
@@ -31,3 +36,11 @@ def await_end(threads: Sequence[threading.Thread], failures: Sequence[BaseExcept
         thread.join(ENDS_WITHIN_S)
     assert not failures, failures
     assert not any(thread.is_alive() for thread in threads), f"calls are not answered after {ENDS_WITHIN_S} s"
+
+
+def delete_after_kills(calls: Calls, volume_id: str) -> None:
+    """A volume that is in use is not deleted, and for Ceph it is, until the watch of a killed driver has timed out."""
+    deadline = time.monotonic() + ENDS_WITHIN_S
+    while answer := calls.delete(volume_id):
+        assert answer.code in (*UNFINISHED, grpc.StatusCode.FAILED_PRECONDITION), answer
+        assert time.monotonic() < deadline, answer

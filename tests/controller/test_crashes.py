@@ -230,7 +230,7 @@ def test_kills_at_random_moments_leave_one_volume_for_each_name(crashes: Crashes
     in_pool = leftovers_but(ceph_dev, len(kept))
     assert sum(line.startswith("image ") for line in in_pool) == len(kept), in_pool
     for volume in kept.values():
-        crashes.calls.delete_until_done(volume.volume_id)
+        kills.delete_after_kills(crashes.calls, volume.volume_id)
 
 
 def leftovers_but(ceph: DevCeph, volumes: int) -> frozenset[str]:
