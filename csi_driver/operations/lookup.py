@@ -1,5 +1,6 @@
 """From a handle to the volume: for ValidateVolumeCapabilities and for the node half."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +18,9 @@ log = structlog.get_logger(__name__)
 
 REPLAY_S = 60
 """How long after its death a node that replays a journal keeps others from it."""
+
+_PASSING_S = 3.0
+_POLL_S = 0.1
 
 
 class VolumeLookup:
@@ -91,7 +95,7 @@ class VolumeLookup:
             if not site.pool.leases.take_lease(header, REPLAY_S):
                 raise Busy(f"another node replays the journal of volume {volume_id}; repeat the call")
             try:
-                _refuse_writers(site, image_id, entry.image_name)
+                _await_no_writer(site, image_id, entry.image_name)
                 yield
             finally:
                 try:
@@ -105,6 +109,21 @@ def _inspect(site: Site, entry: VolumeEntry) -> ImageInfo:
         return site.pool.images.inspect(entry.image_name)
     except ImageMissing:
         raise unopened(site, entry) from None
+
+
+def _await_no_writer(site: Site, image_id: str, image_name: str) -> None:
+    """A node that has attached the image for reading, and is about to be refused by the kernel, looks like a writer.
+
+    Raises Busy, and InUse when somebody has it open for longer than that.
+    """
+    deadline = time.monotonic() + _PASSING_S
+    while True:
+        try:
+            return _refuse_writers(site, image_id, image_name)
+        except InUse:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(_POLL_S)
 
 
 def _refuse_writers(site: Site, image_id: str, image_name: str) -> None:
