@@ -1,4 +1,4 @@
-"""A random history over a real Ceph."""
+"""A random history over a real Ceph. Named by `make soak`, and not collected with the rest of the tests."""
 
 import itertools
 import os
