@@ -18,6 +18,9 @@ pytestmark = pytest.mark.usefixtures("clean_pool")
 
 _STEP = re.compile(r"event=step call=(\S+) .*step=(images\.\w+)")
 
+_TRIES = 3
+"""Each counted for itself: Ceph commits maps of its own, for snaps that were trimmed."""
+
 
 @pytest.fixture
 def told(ceph_dev: DevCeph, start_driver: StartDriver) -> DriverProcess:
@@ -63,25 +66,36 @@ def test_a_snapshot_costs_one_open_and_one_commit_and_its_repetition_nothing(
     told: DriverProcess, calls: Calls, ceph_dev: DevCeph
 ) -> None:
     volume = calls.create("source")
-    before = osd_map(ceph_dev)
-    assert images_steps(told, lambda: calls.snapshot("snap", volume.volume_id)) == {"images.cut": 1}
-    assert osd_map(ceph_dev) - before == 1
-    snapshot = calls.snapshot("snap", volume.volume_id)
-    assert images_steps(told, lambda: calls.snapshot("snap", volume.volume_id)) == {}
-    assert images_steps(told, lambda: calls.delete_snapshot(snapshot.snapshot_id)) == {"images.remove_snap": 1}
+    cuts = [partial(calls.snapshot, f"snap-{number}", volume.volume_id) for number in range(_TRIES)]
+    commits = []
+    for cut in cuts:
+        before = osd_map(ceph_dev)
+        assert images_steps(told, cut) == {"images.cut": 1}
+        commits.append(osd_map(ceph_dev) - before)
+    assert min(commits) == 1
+    for cut in cuts:
+        delete = partial(calls.delete_snapshot, cut().snapshot_id)
+        assert images_steps(told, cut) == {}
+        assert images_steps(told, delete) == {"images.remove_snap": 1}
     calls.delete_until_done(volume.volume_id)
 
 
 def test_a_restore_costs_one_clone(told: DriverProcess, calls: Calls, ceph_dev: DevCeph) -> None:
     volume = calls.create("source")
     snapshot = calls.snapshot("snap", volume.volume_id)
-    before = osd_map(ceph_dev)
-    restored: list[pb.Volume] = []
-    assert images_steps(told, lambda: restored.append(calls.create("restored", 0, source=snapshot))) == {
-        "images.clone": 1,
-        "images.write_metadata": 1,  # what the clone inherited and does not have by right
-    }
-    assert osd_map(ceph_dev) == before
+    commits, restored = [], list[pb.Volume]()
+
+    def restore() -> None:
+        restored.append(calls.create(f"restored-{len(restored)}", 0, source=snapshot))
+
+    for _ in range(_TRIES):
+        before = osd_map(ceph_dev)
+        assert images_steps(told, restore) == {
+            "images.clone": 1,
+            "images.write_metadata": 1,  # what the clone inherited and does not have by right
+        }
+        commits.append(osd_map(ceph_dev) - before)
+    assert min(commits) == 0
     calls.delete_snapshot_until_done(snapshot.snapshot_id)
     for one in (volume, *restored):
         calls.delete_until_done(one.volume_id)
