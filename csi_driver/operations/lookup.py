@@ -20,6 +20,7 @@ REPLAY_S = 60
 """How long after its death a node that replays a journal keeps others from it."""
 
 _PASSING_S = 3.0
+"""How long another node may take from attaching for reading to the refusal of the kernel."""
 _POLL_S = 0.1
 
 

@@ -104,7 +104,7 @@ ABOUT = {
         "a snap with a snapshot's name that no entry explains", "it is removed", is_named_only=True
     ),
     FindingClass.TRASH_WITHOUT_IMAGE: About(
-        "an entry of the trash for a volume's image that is gone, header and all: it was written late", "it is removed"
+        "an entry of the trash for a volume's image that is gone, header and all", "it is removed"
     ),
     FindingClass.UNEXPLAINED_TRASH: About(
         "an image with a volume's name in the trash, whose entry is gone", "it is purged", is_named_only=True
