@@ -13,7 +13,7 @@ from tests.warm_driver import WarmDriver
 
 _STEPS = (
     *("journal.claim", "images.create", "images.write_metadata", "journal.complete"),  # an empty volume
-    *("images.grow", "journal.record_size"),
+    *("journal.claim_resize", "images.grow", "journal.record_size"),
     *("journal.begin", "images.cut", "images.clone", "images.remove_snap"),  # snapshots and copies
     *("journal.mark_deleting", "images.move_to_trash", "journal.release_name", "journal.mark_trashed"),
     *("journal.mark_tombstone", "journal.forget"),

@@ -74,6 +74,13 @@ End      with the last snapshot: O `deleting`  →  I to the trash, for what is 
                                                                                                 snapshot: finish
   – O restoring              undelete, claimed          start                Busy               nothing
 
+Expand    O `resizer`, by compare with it and the size  →  I grown  →  O's size, and `resizer` empty, in one write
+
+  O            I             reached by           expand                                  delete
+  no resizer   any size      –                    as large already: return it; or grow    delete
+  resizer      old or new    expand, claimed      fence the resizer, claim, grow          fence the resizer, delete
+  no resizer   larger        an older version     record its size                         delete
+
 Which nodes have a volume is one value of O (publications.py), changed by compare with `state` and itself; the mark of a
 delete compares it too. Nodes, and what each has, are counted apart (nodes.py, with what a crash leaves there).
 

@@ -29,6 +29,7 @@ class Entry:
     size_bytes: int = 0
     depth: int | None = None
     publications: str = ""
+    resizer: str = ""
     journal_pool_id: int | None = None
     mutable: MutableParameters = NOTHING_SET
     is_unmade: bool = False
@@ -172,6 +173,7 @@ def common_fields(uuid: str, keys: Mapping[str, str], kind: layout.Kind) -> dict
         "size_bytes": int(keys.get(layout.SIZE, "0")),
         "depth": int(keys[layout.DEPTH]) if layout.DEPTH in keys else None,
         "publications": keys.get(layout.PUBLICATIONS, ""),
+        "resizer": keys.get(layout.RESIZER, ""),
         "journal_pool_id": int(journal_pool, 16) if journal_pool else None,
         "mutable": MutableParameters.parse(keys.get(layout.MUTABLE, "")),
         "is_unmade": layout.UNMADE in keys,

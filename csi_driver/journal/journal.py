@@ -245,11 +245,20 @@ class Journal(Generic[E]):
         with step("journal.record_depth", entry.uuid):
             self._change(entry, put=put, also={layout.DEPTH: before})
 
+    def claim_resize(self, entry: E, resizer: str) -> E:
+        """For one process at a time; the entry afterwards. Raises Lost when it was claimed, or a size recorded, since."""
+        resizing = f"{resizer} {time.time():.0f}"
+        with step("journal.claim_resize", entry.uuid):
+            known = {layout.RESIZER: entry.resizer, **_size_key(entry)}
+            self._change(entry, put={layout.RESIZER: resizing}, also=known)
+        return replace(entry, resizer=resizing)
+
     def record_size(self, entry: E, size_bytes: int) -> E:
-        """The entry afterwards. Raises Lost when another process has recorded one since, which may be larger."""
+        """And end the claim; the entry afterwards. Raises Lost when another process has recorded one, or has claimed it."""
         mutable = entry.mutable.renumbered() if entry.mutable.follows_size else entry.mutable
         with step("journal.record_size", entry.uuid):
-            return self._record_limited(replace(entry, size_bytes=size_bytes, mutable=mutable), before=entry)
+            after = replace(entry, size_bytes=size_bytes, mutable=mutable, resizer="")
+            return self._record_limited(after, before=entry)
 
     def record_mutable(self, entry: E, mutable: MutableParameters) -> E:
         """The entry afterwards. Raises Lost when they or the size, from which limits follow, were changed meanwhile."""
@@ -261,7 +270,9 @@ class Journal(Generic[E]):
         put = {layout.SIZE: str(entry.size_bytes)} if entry.size_bytes else {}
         if entry.mutable.version:
             put[layout.MUTABLE] = str(entry.mutable)
-        known = {layout.SIZE: str(before.size_bytes) if before.size_bytes else "", layout.MUTABLE: str(before.mutable)}
+        if entry.resizer != before.resizer:
+            put[layout.RESIZER] = entry.resizer
+        known = {layout.MUTABLE: str(before.mutable), layout.RESIZER: before.resizer, **_size_key(before)}
         self._change(entry, put=put, also=known)
         return entry
 
@@ -284,7 +295,8 @@ class Journal(Generic[E]):
         if unmade:
             put[layout.UNMADE] = "1"
         with step("journal.mark_deleting", entry.uuid):
-            self._change(entry, put=put, also={layout.PUBLICATIONS: entry.publications, layout.MAKER: entry.maker})
+            known = {layout.PUBLICATIONS: entry.publications, layout.MAKER: entry.maker, layout.RESIZER: entry.resizer}
+            self._change(entry, put=put, also=known)
         marked = replace(entry, state=State.DELETING, image_id=image_id or entry.image_id, is_unmade=unmade)
         return replace(marked, maker=maker, made_at=now) if maker else marked
 
@@ -392,3 +404,8 @@ class Journal(Generic[E]):
             raise Lost(
                 f"{self._kind.noun} {entry.uuid} was changed by another process just now; repeat the call"
             ) from error
+
+
+def _size_key(entry: Entry) -> dict[str, str]:
+    """As it stands in O."""
+    return {layout.SIZE: str(entry.size_bytes) if entry.size_bytes else ""}

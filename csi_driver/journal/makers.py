@@ -104,15 +104,15 @@ class Makers:
                 "the predecessor cannot be fenced: its unfinished work waits for the grace time", reason=str(error)
             )
 
-    def fence(self, pool: Pool, maker: str, *, made_at: float, subject: str) -> None:
+    def fence(self, pool: Pool, maker: str, *, since: float, doing: str) -> None:
         """Cut off the maker of something half made, so that it can be taken over. Raises Busy within its grace time."""
         record, _ = self.enter(pool)
         if maker == pool.cluster.address:
             return
-        age_s = time.time() - made_at
+        age_s = time.time() - since
         if maker not in record.former and age_s < GRACE_S:
             raise Busy(
-                f"{subject} is being made by another process at {maker} for {age_s:.1f} s; "
+                f"{doing} by another process at {maker} for {age_s:.1f} s; "
                 f"repeat the call, it is taken over after {GRACE_S:.0f} s"
             )
         pool.cluster.blocklist(maker)

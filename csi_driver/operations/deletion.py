@@ -76,6 +76,7 @@ def delete_entry(site: Site, entry: VolumeEntry) -> None:
         )
     else:
         _refuse_published(site, entry)
+        site.fence_resizer(entry)
         info = _look_until_at_rest(site, entry)
         _refuse_foreign_snaps(site, entry, info)
         finish_delete(site, site.journal.mark_deleting(entry, image_id=info.image_id, maker=site.cluster.address))

@@ -1,10 +1,11 @@
 """ControllerExpandVolume: the image grows, online or not; the node grows the file system.
 
-Image first, then the recorded size, then limits that follow it: a crash in between is mended by the repeated call.
+The claim of the resize, the image, then the recorded size, which ends the claim, then limits that follow the size: a crash in
+between is mended by the repeated call.
 
-Two replicas may grow one image at once, and librbd's look whether a size would shrink it can be older than the other's
-growth: an image was seen to have the lesser size of two that were answered. So whoever finds the record changed, or larger
-than what is asked for, grows the image to what is recorded.
+One process at a time: librbd's look whether a size would shrink the image can be older than another client's growth. Then
+the image has the lesser size of the two, and what was written beyond it is lost to the object map once it grows again: it
+reads as zeros, and stays in the pool when the image is removed (docs/decisions/0021).
 """
 
 from csi_driver.ceph.api import ImageMissing
@@ -43,22 +44,37 @@ class VolumeExpansion:
 
 
 def _grow(site: Site, entry: VolumeEntry, capacity: CapacityRange, size_bytes: int) -> int:
-    if entry.size_bytes and not capacity.holds(max(entry.size_bytes, size_bytes)):
+    wanted = max(size_bytes, entry.size_bytes)
+    if entry.size_bytes and not capacity.holds(wanted):
         raise OutOfRange(
             f"capacity_range.limit_bytes: volume {site.handle(entry.uuid)} has {entry.size_bytes} bytes already, "
             f"above the limit of {capacity.limit_bytes}"
         )
-    try:
-        present = site.pool.images.grow(entry.image_name, max(size_bytes, entry.size_bytes or 0))
-    except ImageMissing:
-        raise unopened(site, entry) from None
+    present = _present_size(site, entry) if entry.size_bytes in (0, wanted) else 0
+    if present < wanted or entry.resizer:  # a resize that was cut short is ended by the one after it
+        site.fence_resizer(entry)
+        entry = site.journal.claim_resize(entry, site.cluster.address)
+        try:
+            present = site.pool.images.grow(entry.image_name, wanted)
+        except ImageMissing:
+            raise unopened(site, entry) from None
+    if entry.resizer or present != entry.size_bytes:
+        entry = site.journal.record_size(entry, present)
     if capacity.limit_bytes and present > capacity.limit_bytes:
         raise OutOfRange(
             f"capacity_range.limit_bytes: image {entry.image_name} has {present} bytes already, "
             f"above the limit of {capacity.limit_bytes}"
         )
-    if present != entry.size_bytes:
-        entry = site.journal.record_size(entry, present)
     if entry.mutable.follows_size:
         limits.settle(site, entry)
     return present
+
+
+def _present_size(site: Site, entry: VolumeEntry) -> int:
+    """As its header says: nothing is opened for a volume that is as large already."""
+    images = site.pool.images
+    image_id = entry.image_id or images.find_id(entry.image_name)
+    size_bytes = images.find_size(image_id) if image_id else None
+    if size_bytes is None:
+        raise unopened(site, entry)
+    return size_bytes

@@ -83,7 +83,16 @@ class Site:
 
     def fence(self, entry: Entry) -> None:
         """Cut off the maker of an unfinished entry. Raises Busy within its grace time."""
-        self.makers.fence(self.pool, entry.maker, made_at=entry.made_at, subject=f"name {entry.request_name!r}")
+        self.makers.fence(
+            self.pool, entry.maker, since=entry.made_at, doing=f"name {entry.request_name!r} is being made"
+        )
+
+    def fence_resizer(self, entry: Entry) -> None:
+        """Likewise whoever grows its image, if anybody does."""
+        if entry.resizer:
+            address, since = entry.resizer.split()
+            doing = f"volume {self.handle(entry.uuid)} is being expanded"
+            self.makers.fence(self.pool, address, since=float(since), doing=doing)
 
 
 def volume_lock(handle: Handle) -> str:

@@ -38,7 +38,8 @@ _MEANT: Mapping[grpc.StatusCode, type[DriverError]] = {
 POINTS = (
     *("journal.claim", "journal.begin", "journal.begin_complete", "journal.complete", "journal.mark_deleting"),
     *("journal.mark_tombstone", "journal.mark_shrunk", "journal.mark_purging", "journal.release_name"),
-    *("journal.record_size", "journal.record_depth", "journal.forget_deleted", "journal.forget"),
+    *("journal.claim_resize", "journal.record_size", "journal.record_depth"),
+    *("journal.forget_deleted", "journal.forget"),
     *("images.create", "images.clone", "images.cut", "images.grow", "images.remove_snap", "images.move_to_trash"),
     *("images.remove", "images.purge", "images.shrink", "images.flatten", "queue.add", "queue.remove"),
 )

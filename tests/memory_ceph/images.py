@@ -171,16 +171,23 @@ class ImageCalls:
 
     @seam("images.grow")
     def grow(self, name: str, size_bytes: int) -> int:
+        """librbd may look at an old size: what grows an image beside this one is undone, with what was written beyond."""
         with self.writing(self.named(name)) as image:
-            image.size_bytes = max(image.size_bytes, size_bytes)
+            if image.size_bytes < size_bytes:
+                self.link.reach("images.grow:looked")
+                image.is_cut |= image.size_bytes > size_bytes
+                self._resize(image, size_bytes)
             return image.size_bytes
+
+    def _resize(self, image: StoredImage, size_bytes: int) -> None:
+        image.size_bytes = size_bytes
+        image.data = {number: value for number, value in image.data.items() if number * BLOCK < size_bytes}
 
     @seam("images.shrink")
     def shrink(self, name: str) -> None:
         with self.writing(self.named(name)) as image:
-            image.size_bytes = 1
+            self._resize(image, 1)
             image.overlap_bytes = min(image.overlap_bytes, 1)
-            image.data = {number: value for number, value in image.data.items() if number * BLOCK < 1}
 
     @seam("images.write_metadata")
     def write_metadata(self, image_id: str, write: MetadataWrite) -> None:

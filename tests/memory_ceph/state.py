@@ -76,6 +76,8 @@ class StoredImage:
     metadata: dict[str, str] = field(default_factory=dict)
     mark: int = 0
     group: StoredGroup | None = None
+    is_cut: bool = False
+    """A growth has made it smaller, since another client grew it meanwhile."""
     watches: dict[str, float] = field(default_factory=dict)
     """The second at which the watch of each address ends: without end while its client lives."""
 

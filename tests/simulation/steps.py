@@ -141,7 +141,7 @@ _POINTS: dict[type[Action], tuple[str, ...]] = {
         *("images.create:before", "images.create:after", "images.remove_snap:before", "cluster.blocklist:after"),
     ),
     Snapshot: ("images.cut:before", "images.cut:half", "images.cut:after", "images.remove_snap:trashed"),
-    Expand: ("images.grow:before", "images.grow:after"),
+    Expand: ("images.grow:before", "images.grow:looked", "images.grow:after"),
     Delete: (
         *("images.inspect:after", "images.snap_ids:before", "images.snap_ids:after"),
         *("images.move_to_trash:before", "images.move_to_trash:both", "images.move_to_trash:after"),

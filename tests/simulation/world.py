@@ -156,6 +156,7 @@ class MemoryWorld:
             if name[-_UUID:] not in entries | begun and one not in strangers
         ]
         found += [f"header {image_id}" for image_id in self.ceph.images.by_id.keys() - set(named.values())]
+        found += [f"lesser size of {image_id}" for image_id, image in self.ceph.images.by_id.items() if image.is_cut]
         found += [
             f"snap {image_id}@{snap.name}"
             for image_id, image in self.ceph.images.by_id.items()

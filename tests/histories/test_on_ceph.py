@@ -1,4 +1,4 @@
-"""A random history over a real Ceph. Named by `make soak`, and not collected with the rest of the tests."""
+"""A random history over a real Ceph, with two driver processes that die at random."""
 
 import itertools
 import os
