@@ -59,8 +59,8 @@ Undelete  O `restoring`  →  I out of the trash  →  K put, if the name is fre
 
 Purge, shrink and undelete begin with a compare of `state`: one wins. Without its name a volume lives on with D, so that its
 O is found; the purge passes it by. Two that are late could do harm, and are fenced by whoever goes on with their work: an
-undelete (its `maker`, at once: the person who repeats the command means it), and the delete of a volume with a retention
-(its `maker`, after the grace time), which would send an image to the trash that has come back.
+undelete (its `maker`, at once: the person who repeats the command means it), and a delete (its `maker`, after a grace time of
+seconds), which would send an image to the trash that has come back, or note one there that has been purged.
 
 A volume whose image has snapshots is deleted to a tombstone: the image keeps its name, for its snapshots' sake.
 

@@ -104,16 +104,16 @@ class Makers:
                 "the predecessor cannot be fenced: its unfinished work waits for the grace time", reason=str(error)
             )
 
-    def fence(self, pool: Pool, maker: str, *, since: float, doing: str) -> None:
+    def fence(self, pool: Pool, maker: str, *, since: float, doing: str, grace_s: float = GRACE_S) -> None:
         """Cut off the maker of something half made, so that it can be taken over. Raises Busy within its grace time."""
         record, _ = self.enter(pool)
         if maker == pool.cluster.address:
             return
         age_s = time.time() - since
-        if maker not in record.former and age_s < GRACE_S:
+        if maker not in record.former and age_s < grace_s:
             raise Busy(
                 f"{doing} by another process at {maker} for {age_s:.1f} s; "
-                f"repeat the call, it is taken over after {GRACE_S:.0f} s"
+                f"repeat the call, it is taken over after {grace_s:.0f} s"
             )
         pool.cluster.blocklist(maker)
 

@@ -19,7 +19,7 @@ from csi_driver.journal.publications import parse_publications
 from csi_driver.locks import KeyedLocks
 from csi_driver.model import Credentials
 from csi_driver.operations.refusals import going_on
-from csi_driver.operations.retention import kept_as_tombstone, kept_in_trash, only_deleter, seconds_to_keep
+from csi_driver.operations.retention import kept_as_tombstone, kept_in_trash, seconds_to_keep
 from csi_driver.operations.site import PoolKey, Site, Sites, unopened, volume_lock
 from csi_driver.operations.snapshot_deletion import remove_snap
 from csi_driver.operations.tombstones import is_held_by_snaps, is_own_snap
@@ -69,7 +69,7 @@ def delete_entry(site: Site, entry: VolumeEntry) -> None:
         site.fence(entry)
         undo(site, entry)
     elif entry.state is State.FLATTENING:  # never handed out, so that nobody can have it open but the flatten
-        finish_delete(site, replace(site.journal.mark_deleting(entry), retention_s=0))
+        finish_delete(site, replace(site.journal.mark_deleting(entry, maker=site.cluster.address), retention_s=0))
     elif entry.state is State.RESTORING:
         raise Busy(
             f"volume {site.handle(entry.uuid)} is being brought back (`rbd-csi volume undelete`); repeat the call"
@@ -90,17 +90,17 @@ def undo(site: Site, entry: VolumeEntry) -> None:
         remove_unmade(site, entry)
         site.journal.drop_name(entry.request_name, Reserved(entry.uuid))
         return
-    finish_delete(site, site.journal.mark_deleting(entry, unmade=True))
+    finish_delete(site, site.journal.mark_deleting(entry, unmade=True, maker=site.cluster.address))
 
 
 def finish_delete(site: Site, entry: VolumeEntry) -> None:
-    """From `deleting` on. Every step may have been done before."""
+    """From `deleting` on. Every step may have been done before. Raises Busy."""
+    entry = site.take_delete_on(site.journal, entry)
     if entry.is_unmade:
         remove_unmade(site, entry)
         release_name(site, entry)
         site.journal.forget(entry.uuid, State.DELETING)
         return
-    entry = only_deleter(site, entry)
     if is_held_by_snaps(site, entry):
         release_name(site, entry)
         site.journal.move(entry, State.TOMBSTONE, kept_as_tombstone(entry))

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 
 from csi_driver.journal import layout
 from csi_driver.journal.entries import VolumeEntry
-from csi_driver.journal.layout import State
 from csi_driver.operations.site import Site
 
 
@@ -39,14 +38,3 @@ def kept_in_trash(site: Site, entry: VolumeEntry) -> Mapping[str, str]:
         return {}
     found = site.pool.images.find_trashed(entry.image_id)
     return {layout.KEPT_UNTIL: f"{found.kept_until:.0f}"} if found else {}
-
-
-def only_deleter(site: Site, entry: VolumeEntry) -> VolumeEntry:
-    """Before the delete of a volume that may come back is gone on with: nobody else's late move must take it away then.
-
-    Raises Busy within the grace time of another process.
-    """
-    if not entry.retention_s or entry.maker == site.cluster.address:
-        return entry
-    site.fence(entry)
-    return site.journal.take_on(entry, State.DELETING, site.cluster.address)

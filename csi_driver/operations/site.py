@@ -14,8 +14,9 @@ from csi_driver.ids import Handle
 from csi_driver.journal.entries import Entry, SnapshotEntry, VolumeEntry
 from csi_driver.journal.flatten_queue import FlattenQueue, FlattenWorkers
 from csi_driver.journal.group_entries import GroupEntry, group_journal
-from csi_driver.journal.journal import Journal, snapshot_journal, volume_journal
-from csi_driver.journal.makers import Makers
+from csi_driver.journal.journal import E, Journal, snapshot_journal, volume_journal
+from csi_driver.journal.layout import State
+from csi_driver.journal.makers import CLAIM_GRACE_S, Makers
 from csi_driver.model import Credentials
 from csi_driver.notices import Tell, tell_nobody
 
@@ -86,6 +87,17 @@ class Site:
         self.makers.fence(
             self.pool, entry.maker, since=entry.made_at, doing=f"name {entry.request_name!r} is being made"
         )
+
+    def take_delete_on(self, journal: Journal[E], entry: E) -> E:
+        """Before a delete is gone on with that another process began: the entry afterwards. Its late move to the trash must
+        not put an image there that was purged or brought back since. Raises Busy within its grace time.
+        """
+        if entry.maker == self.cluster.address:
+            return entry
+        if entry.maker:
+            doing = f"{journal.noun} of name {entry.request_name!r} is being deleted"
+            self.makers.fence(self.pool, entry.maker, since=entry.made_at, doing=doing, grace_s=CLAIM_GRACE_S)
+        return journal.take_on(entry, State.DELETING, self.cluster.address)
 
     def fence_resizer(self, entry: Entry) -> None:
         """Likewise whoever grows its image, if anybody does."""

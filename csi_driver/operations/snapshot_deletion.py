@@ -82,7 +82,8 @@ def _release_snapshot(site: Site, entry: SnapshotEntry) -> bool:
         site.fence(entry)
     if entry.state is not State.DELETING:
         image_id = "" if entry.is_native else (site.pool.images.find_id(entry.image_name) or "")
-        entry = site.snapshots.mark_deleting(entry, image_id=image_id, unmade=entry.state is State.MAKING)
+        is_unmade, maker = entry.state is State.MAKING, site.cluster.address
+        entry = site.snapshots.mark_deleting(entry, image_id=image_id, unmade=is_unmade, maker=maker)
     return _finish_release(site, entry)
 
 
@@ -115,6 +116,7 @@ def remove_snap(site: Site, image_id: str, snap: str) -> bool:
 
 
 def _send_image_to_trash(site: Site, entry: SnapshotEntry) -> None:
+    entry = site.take_delete_on(site.snapshots, entry)
     if entry.image_id:
         remove_snap(site, entry.image_id, entry.image_name)
     try:
