@@ -9,7 +9,7 @@ import rados
 import rbd
 
 from csi_driver.ceph.api import ImageMissing, Pool
-from csi_driver.dev.inventory import Place, inventory
+from csi_driver.dev.inventory import Place, inventory, trim
 from csi_driver.dev.layout import DevCeph
 from csi_driver.operations.site import PoolKey
 from tests.histories.replica import Replica
@@ -74,7 +74,8 @@ class RealWorld:
     def wait(self, seconds: float) -> None:
         """The drivers work while the history looks at the pool. A long wait ends when nothing is left to wait for."""
         deadline = time.monotonic() + (_AT_MOST_S if seconds > 1 else 0)
-        while time.monotonic() < deadline and self.leftovers():
+        while time.monotonic() < deadline and (left := self.leftovers()):
+            trim(self._ceph, left)
             time.sleep(0.1)
 
     def leftovers(self) -> list[str]:
