@@ -8,53 +8,35 @@ made before the first image is.
 
 import errno
 import struct
-import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from datetime import UTC
 
 import rbd
 
-from csi_driver.ceph.adoption import Adoption
 from csi_driver.ceph.api import (
     CloneSource,
-    Extents,
     FlattenStopped,
     ImageInfo,
-    ImageKept,
     ImageMissing,
     MetadataWrite,
-    Snap,
-    SnapKind,
-    TrashEntry,
     Watcher,
     Write,
 )
 from csi_driver.ceph.image_cloning import ImageCloning
-from csi_driver.ceph.image_diff import changed
 from csi_driver.ceph.image_features import FEATURES, SHOWN
-from csi_driver.ceph.image_place import Place, PlainObjects, Translate, doing
-from csi_driver.ceph.image_snaps import dated, has_parent, remove_trashed_snap, snaps
-from csi_driver.errors import InvalidRequest, NoSpace
+from csi_driver.ceph.image_snaps import has_parent, snaps
+from csi_driver.ceph.snap_calls import SnapCalls
+from csi_driver.ceph.trash_calls import TrashCalls
+from csi_driver.errors import InvalidRequest
 from csi_driver.model import CloneFormat, ImageLayout
 
 _PAGE = 1000
 _HEAD = 2**64 - 2  # CEPH_NOSNAP: the image itself, not one of its snaps
-_REMOVING = 3  # cls::rbd::TRASH_IMAGE_SOURCE_REMOVING
 _METADATA = "metadata_"
 _MARK = "csi.mark"
 
 
-class RbdImages:
+class RbdImages(SnapCalls, TrashCalls):
     """`Images` over one IoCtx."""
-
-    def __init__(self, place: Place, objects: PlainObjects, translate: Translate, adoption: Adoption) -> None:
-        self._place = place
-        self._ioctx = place.ioctx
-        self._objects = objects
-        self._translate = translate
-        self._rbd = rbd.RBD()
-        self._adoption = adoption
 
     def create(self, name: str, size_bytes: int, layout: ImageLayout) -> None:
         self._ensure_trash()  # while there is room for it
@@ -95,11 +77,6 @@ class RbdImages:
             names |= {key.removeprefix("name_"): value[4:] for key, value in page}
             after = page[-1][0]
         return names
-
-    def find_id(self, name: str) -> str | None:
-        """From the object `rbd_id.<name>`: a length (u32) and the id (Ceph: cls_rbd, get_id)."""
-        raw = self._objects.read_data(f"rbd_id.{name}")
-        return (raw[4:].decode() or None) if raw else None
 
     def find_size(self, image_id: str) -> int | None:
         """The class call `get_size`: the object order (u8), and the bytes (Ceph: cls_rbd)."""
@@ -155,78 +132,6 @@ class RbdImages:
         )
         return cloning.clone(source, name, layout)
 
-    def protect(self, name: str, snap: str) -> None:
-        with self._doing("images.protect", f"{name}@{snap}"), self._open_named(name) as image:
-            if image.is_protected_snap(snap):
-                return
-            try:
-                image.protect_snap(snap)
-            except rbd.Error as error:
-                if error.errno != errno.EBUSY:  # protected by another copy in this moment
-                    raise
-
-    @property
-    def raw(self) -> object:
-        """The pool's handle, for librbd's calls that concern two pools."""
-        return self._ioctx
-
-    def cut(self, image_id: str, snap: str, *, most: int) -> Snap:
-        with self._doing("images.cut", f"{image_id}@{snap}"), self._open(image_id) as image:
-            there = snaps(image)
-            present = {one.name for one in there if one.kind is SnapKind.USER}
-            of_groups = sum(one.kind is SnapKind.GROUP for one in there)
-            if snap in present and not self._is_whole(image_id, snap):
-                image.remove_snap(snap)
-                present.remove(snap)
-            if snap not in present:
-                if (count := len(present) + of_groups) >= most:
-                    raise NoSpace(f"the volume has {count} snapshots and at most {most} are allowed: delete some")
-                image.create_snap(snap)
-            return dated(image, snap)
-
-    def _is_whole(self, image_id: str, snap: str) -> bool:
-        """A cut that was killed half-way may lack its object map: such a snap can be opened for writing alone, not cloned."""
-        try:
-            rbd.Image(self._ioctx, image_id=image_id, snapshot=snap, read_only=True).close()
-        except rbd.Error as error:
-            if error.errno == errno.ENOENT:
-                return False
-            raise
-        return True
-
-    def get_snap(self, name: str, snap: str) -> Snap:
-        with self._doing("images.get_snap", f"{name}@{snap}"), rbd.Image(self._ioctx, name, read_only=True) as image:
-            return dated(image, snap)
-
-    def get_snap_time(self, image_id: str, snap_id: int) -> float:
-        with (
-            self._doing("images.get_snap_time", f"{image_id}@{snap_id}"),
-            rbd.Image(self._ioctx, image_id=image_id, read_only=True) as image,
-        ):
-            return image.get_snap_timestamp(snap_id).replace(tzinfo=UTC).timestamp()
-
-    def changed(self, image_id: str, snap_id: int, base_id: int | None, *, start: int) -> Extents:
-        with (
-            self._doing("images.changed", f"{image_id}@{snap_id}"),
-            rbd.Image(self._ioctx, image_id=image_id, read_only=True) as image,
-        ):
-            return changed(image, snap_id, base_id, start)
-
-    def remove_snap(self, image_id: str, snap: str) -> None:
-        with (
-            self._doing("images.remove_snap", f"{image_id}@{snap}"),
-            self._open(image_id) as image,
-        ):
-            for one in snaps(image):
-                if one.kind is SnapKind.USER and one.name == snap:
-                    if image.is_protected_snap(snap):
-                        image.unprotect_snap(snap)
-                    image.remove_snap(snap)
-                elif (
-                    one.kind is SnapKind.TRASH and image.snap_get_trash_namespace(one.snap_id)["original_name"] == snap
-                ):
-                    remove_trashed_snap(image, one.snap_id)
-
     def watchers(self, image_id: str) -> tuple[Watcher, ...]:
         try:
             found = self.inspect_id(image_id).watchers
@@ -237,21 +142,6 @@ class RbdImages:
         except ImageMissing:
             return ()
         return found
-
-    def drop_trashed_snaps(self, image_id: str) -> None:
-        with self._doing("images.drop_trashed_snaps", image_id), self._open(image_id) as image:
-            for one in snaps(image):
-                if one.kind is SnapKind.TRASH:
-                    remove_trashed_snap(image, one.snap_id)
-
-    def snap_ids(self, image_id: str) -> tuple[int, ...]:
-        """From the header's keys `snapshot_<id, 16 hex>` (Ceph: cls_rbd)."""
-        ids: list[int] = []
-        after = ""
-        while page := self._objects.list_page(f"rbd_header.{image_id}", prefix="snapshot_", after=after, limit=500):
-            ids += [int(key.removeprefix("snapshot_"), 16) for key, _ in page]
-            after = page[-1][0]
-        return tuple(ids)
 
     def shrink(self, name: str) -> None:
         """Not to 0: with fast-diff, `rbd du` of Ceph 16.2 aborts on such an image."""
@@ -280,38 +170,6 @@ class RbdImages:
                 present = size_bytes
             return present
 
-    def remove(self, name: str) -> None:
-        self._ensure_trash()
-        with self._doing("images.remove", name):
-            self._despite_dead_watchers(
-                lambda: self._rbd.remove(self._ioctx, name), lambda: self.find_id(name) or self._find_removing(name)
-            )
-
-    def _despite_dead_watchers(self, remove: Callable[[], None], find_id: Callable[[], str | None]) -> None:
-        """Once more, when an image is said to be watched: perhaps by a client that is gone."""
-        try:
-            remove()
-        except rbd.Error as error:
-            image_id = find_id() if error.errno == errno.EBUSY else None
-            if image_id is None:
-                raise
-            self._objects.push_out(f"rbd_header.{image_id}")
-            remove()
-
-    def _find_removing(self, name: str) -> str | None:
-        """An image whose removal was cut short, in the object `rbd_trash`: keys `id_<id>`, values a version and a length (6
-        bytes), the source (u8, 3: removing), the name with its length (u32), … (Ceph: cls::rbd::TrashImageSpec). librbd lists
-        it nowhere, and goes on with it when the name is removed again.
-        """
-        begins = (struct.pack("<BI", _REMOVING, len(name.encode())) + name.encode()).decode(errors="replace")
-        after = ""
-        while page := self._objects.list_page("rbd_trash", prefix="id_", after=after, limit=_PAGE):
-            for key, text in page:
-                if text[6:].startswith(begins):
-                    return key.removeprefix("id_")
-            after = page[-1][0]
-        return None
-
     def write_metadata(self, image_id: str, write: MetadataWrite) -> None:
         """On the header, where the metadata are keys (Ceph: cls_rbd), and the mark is a key that librbd does not know."""
         put = {_METADATA + name: text for name, text in write.put.items()}
@@ -337,65 +195,3 @@ class RbdImages:
     def get_metadata(self, name: str) -> dict[str, str]:
         with self._doing("images.get_metadata", name), rbd.Image(self._ioctx, name, read_only=True) as image:
             return dict(image.metadata_list())
-
-    def move_to_trash(self, name: str, *, keep_s: int = 0) -> None:
-        self._ensure_trash()
-        with self._doing("images.move_to_trash", name):
-            self._rbd.trash_move(self._ioctx, name, keep_s)
-
-    def restore_from_trash(self, image_id: str, name: str) -> None:
-        with self._doing("images.restore_from_trash", image_id):
-            self._rbd.trash_restore(self._ioctx, image_id, name)
-
-    def purge(self, image_id: str) -> None:
-        self._ensure_trash()
-        with self._doing("images.purge", image_id):
-            try:
-                self._despite_dead_watchers(lambda: self._rbd.trash_remove(self._ioctx, image_id), lambda: image_id)
-            except rbd.Error as error:
-                # The answer of a capability that is missing, too.
-                if error.errno == errno.EPERM and self._is_kept(image_id):
-                    raise ImageKept(image_id) from error
-                raise
-
-    def _is_kept(self, image_id: str) -> bool:
-        found = self.find_trashed(image_id)
-        return found is not None and found.kept_until > time.time()
-
-    def find_trashed(self, image_id: str) -> TrashEntry | None:
-        with self._doing("images.find_trashed", image_id):
-            try:
-                return _trash_entry(self._rbd.trash_get(self._ioctx, image_id))
-            except rbd.Error as error:
-                if error.errno == errno.ENOENT:
-                    return None
-                raise
-
-    def list_trash(self) -> list[TrashEntry]:
-        with self._doing("images.list_trash", "rbd_trash"):
-            return [_trash_entry(one) for one in self._rbd.trash_list(self._ioctx)]
-
-    def _ensure_trash(self) -> None:
-        """Without this object a full pool answers "image not found" to every removal, the image being intact."""
-        self._objects.ensure("rbd_trash")
-
-    def _open_named(self, name: str) -> AbstractContextManager[rbd.Image]:
-        image_id = self.find_id(name)
-        if image_id is None:
-            raise ImageMissing(name)
-        return self._open(image_id)
-
-    def _open(self, image_id: str) -> AbstractContextManager[rbd.Image]:
-        """For writing, shared with other calls of this connection."""
-        place = self._place
-        return place.open_images.share(
-            (place.pool_id, place.namespace, image_id), lambda: rbd.Image(self._ioctx, image_id=image_id)
-        )
-
-    def _doing(self, what: str, name: str) -> AbstractContextManager[None]:
-        return doing(self._translate, what, name)
-
-
-def _trash_entry(item: "rbd.TrashItem") -> TrashEntry:
-    """The bindings cut the time down to whole seconds, and the trash compares the rest too."""
-    return TrashEntry(item["id"], item["name"], item["deferment_end_time"].replace(tzinfo=UTC).timestamp() + 1)

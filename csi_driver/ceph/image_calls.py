@@ -1,0 +1,47 @@
+"""What the calls on images have in common: where the images are, and how they are opened."""
+
+from contextlib import AbstractContextManager
+
+import rbd
+
+from csi_driver.ceph.adoption import Adoption
+from csi_driver.ceph.api import ImageMissing
+from csi_driver.ceph.image_place import Place, PlainObjects, Translate, doing
+
+
+class ImageCalls:
+    """Over one IoCtx."""
+
+    def __init__(self, place: Place, objects: PlainObjects, translate: Translate, adoption: Adoption) -> None:
+        self._place = place
+        self._ioctx = place.ioctx
+        self._objects = objects
+        self._translate = translate
+        self._rbd = rbd.RBD()
+        self._adoption = adoption
+
+    @property
+    def raw(self) -> object:
+        """The pool's handle, for librbd's calls that concern two pools."""
+        return self._ioctx
+
+    def find_id(self, name: str) -> str | None:
+        """From the object `rbd_id.<name>`: a length (u32) and the id (Ceph: cls_rbd, get_id)."""
+        raw = self._objects.read_data(f"rbd_id.{name}")
+        return (raw[4:].decode() or None) if raw else None
+
+    def _open_named(self, name: str) -> AbstractContextManager[rbd.Image]:
+        image_id = self.find_id(name)
+        if image_id is None:
+            raise ImageMissing(name)
+        return self._open(image_id)
+
+    def _open(self, image_id: str) -> AbstractContextManager[rbd.Image]:
+        """For writing, shared with other calls of this connection."""
+        place = self._place
+        return place.open_images.share(
+            (place.pool_id, place.namespace, image_id), lambda: rbd.Image(self._ioctx, image_id=image_id)
+        )
+
+    def _doing(self, what: str, name: str) -> AbstractContextManager[None]:
+        return doing(self._translate, what, name)
