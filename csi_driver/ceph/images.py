@@ -23,9 +23,9 @@ from csi_driver.ceph.api import (
 )
 from csi_driver.ceph.image_cloning import ImageCloning
 from csi_driver.ceph.image_features import FEATURES, SHOWN
+from csi_driver.ceph.image_snap_calls import SnapCalls
 from csi_driver.ceph.image_snaps import has_parent, snaps
-from csi_driver.ceph.snap_calls import SnapCalls
-from csi_driver.ceph.trash_calls import TrashCalls
+from csi_driver.ceph.image_trash_calls import TrashCalls
 from csi_driver.errors import InvalidRequest
 from csi_driver.model import CloneFormat, ImageLayout
 

@@ -7,8 +7,9 @@ librbd's own answers let each end well.
 from csi_driver.ceph.api import ImageHasSnapshots, ImageMissing
 from csi_driver.errors import Busy
 from csi_driver.journal.entries import SnapshotEntry, VolumeEntry
-from csi_driver.journal.journal import E, Journal
+from csi_driver.journal.journal import Journal
 from csi_driver.journal.layout import State
+from csi_driver.journal.reading import E
 from csi_driver.locks import KeyedLocks
 from csi_driver.operations.deletion import finish_delete, finish_tombstone, remove_clone_snap
 from csi_driver.operations.group_deletion import finish_group_delete

@@ -21,8 +21,8 @@ from csi_driver.errors import (
     Rejected,
 )
 from csi_driver.journal.entries import VolumeEntry
-from csi_driver.journal.journal import Lost, Reserved
 from csi_driver.journal.layout import State
+from csi_driver.journal.reading import Lost, Reserved
 from csi_driver.locks import KeyedLocks
 from csi_driver.model import Credentials, Volume, VolumeSpec
 from csi_driver.operations.agreement import agreed, difference

@@ -13,9 +13,9 @@ from csi_driver.ceph.api import ImageBusy, ImageHasSnapshots, ImageInfo, ImageMi
 from csi_driver.errors import Busy, Inconsistent, InUse, NotFound, PoolMissing
 from csi_driver.ids import Handle
 from csi_driver.journal.entries import VolumeEntry
-from csi_driver.journal.journal import Reserved
 from csi_driver.journal.layout import State
 from csi_driver.journal.publications import parse_publications
+from csi_driver.journal.reading import Reserved
 from csi_driver.locks import KeyedLocks
 from csi_driver.model import Credentials
 from csi_driver.operations.refusals import going_on

@@ -12,7 +12,7 @@ from csi_driver.ceph.api import ImageMissing
 from csi_driver.errors import NoSpace, NotFound
 from csi_driver.journal.entries import VolumeEntry
 from csi_driver.journal.flatten_queue import QueueEntry
-from csi_driver.journal.journal import Lost
+from csi_driver.journal.reading import Lost
 from csi_driver.model import FlattenMode, FlattenPolicy, SourceKind, VolumeSource
 from csi_driver.operations.origin import Origin
 from csi_driver.operations.site import Site, load_usable

@@ -11,7 +11,7 @@ reads as zeros, and stays in the pool when the image is removed (docs/decisions/
 from csi_driver.ceph.api import ImageMissing
 from csi_driver.errors import OutOfRange
 from csi_driver.journal.entries import VolumeEntry
-from csi_driver.journal.journal import Lost
+from csi_driver.journal.reading import Lost
 from csi_driver.locks import KeyedLocks
 from csi_driver.model import CapacityRange, Credentials
 from csi_driver.operations import limits

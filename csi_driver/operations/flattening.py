@@ -22,8 +22,8 @@ from csi_driver.ceph.api import FlattenStopped, ImageInfo, ImageMissing
 from csi_driver.errors import Busy
 from csi_driver.journal.entries import VolumeEntry
 from csi_driver.journal.flatten_queue import QueueEntry
-from csi_driver.journal.journal import Lost
 from csi_driver.journal.layout import State
+from csi_driver.journal.reading import Lost
 from csi_driver.mutable import GIB
 from csi_driver.notices import Notice
 from csi_driver.operations.flatten_course import Verdict

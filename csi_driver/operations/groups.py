@@ -28,8 +28,8 @@ from csi_driver.ids import Handle
 from csi_driver.journal import layout
 from csi_driver.journal.entries import SnapshotEntry, VolumeEntry
 from csi_driver.journal.group_entries import GroupEntry, Member
-from csi_driver.journal.journal import Lost, Reserved
 from csi_driver.journal.layout import State
+from csi_driver.journal.reading import Lost, Reserved
 from csi_driver.locks import KeyedLocks
 from csi_driver.model import Credentials, GroupSnapshot, GroupSnapshotSpec
 from csi_driver.operations.group_deletion import GROUP_SNAP, finish_group_delete

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from csi_driver.errors import Busy
 from csi_driver.journal.entries import VolumeEntry
-from csi_driver.journal.journal import E, Journal, Reserved
+from csi_driver.journal.journal import Journal
+from csi_driver.journal.reading import E, Reserved
 from csi_driver.operations.site import Site
 
 

@@ -12,8 +12,9 @@ import structlog
 
 from csi_driver.ceph.api import ImageBusy, ImageHasSnapshots, ImageKept
 from csi_driver.errors import DriverError
-from csi_driver.journal.journal import E, Journal, Lost, Reserved
+from csi_driver.journal.journal import Journal
 from csi_driver.journal.layout import State
+from csi_driver.journal.reading import E, Lost, Reserved
 from csi_driver.locks import KeyedLocks
 from csi_driver.operations.clearing import clear_group, clear_snapshot, clear_volume
 from csi_driver.operations.pool_tasks import Pace, PoolTasks, Swept

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from csi_driver.errors import AccessDenied, ClusterUnavailable, DriverError, NoSpace, NotFound
-from csi_driver.journal.journal import E, Journal
+from csi_driver.journal.journal import Journal
+from csi_driver.journal.reading import E
 
 REFUSALS = (NoSpace, AccessDenied, NotFound)
 """What Ceph may say to any call, and that the source is gone: another create of the name may have found it there, and have

@@ -14,9 +14,10 @@ from csi_driver.ids import Handle
 from csi_driver.journal.entries import Entry, SnapshotEntry, VolumeEntry
 from csi_driver.journal.flatten_queue import FlattenQueue, FlattenWorkers
 from csi_driver.journal.group_entries import GroupEntry, group_journal
-from csi_driver.journal.journal import E, Journal, snapshot_journal, volume_journal
+from csi_driver.journal.journal import Journal, snapshot_journal, volume_journal
 from csi_driver.journal.layout import State
 from csi_driver.journal.makers import CLAIM_GRACE_S, Makers
+from csi_driver.journal.reading import E
 from csi_driver.model import Credentials
 from csi_driver.notices import Tell, tell_nobody
 

@@ -13,8 +13,8 @@ from csi_driver.errors import Busy, Conflict, NotFound
 from csi_driver.ids import Handle
 from csi_driver.journal import layout
 from csi_driver.journal.entries import VolumeEntry
-from csi_driver.journal.journal import Reserved
 from csi_driver.journal.layout import State
+from csi_driver.journal.reading import Reserved
 from csi_driver.operations.deletion import release_name
 from csi_driver.operations.site import PoolKey, Site, Sites
 

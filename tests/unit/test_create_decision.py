@@ -7,8 +7,8 @@ import pytest
 
 from csi_driver.errors import Conflict
 from csi_driver.journal.entries import VolumeEntry
-from csi_driver.journal.journal import Reserved
 from csi_driver.journal.layout import State
+from csi_driver.journal.reading import Reserved
 from csi_driver.model import AccessMode, Capability, CapacityRange, ImageLayout, VolumeSpec
 from csi_driver.operations.agreement import agreed, difference
 from csi_driver.operations.creation import Step, decide

@@ -9,8 +9,9 @@ from csi_driver.ceph.api import ImageBusy, ImageHasSnapshots, ImageMissing
 from csi_driver.errors import Busy
 from csi_driver.journal.entries import SnapshotEntry, VolumeEntry
 from csi_driver.journal.group_entries import GroupEntry
-from csi_driver.journal.journal import E, Journal, Reserved
+from csi_driver.journal.journal import Journal
 from csi_driver.journal.layout import GROUPS, SNAPSHOTS, State
+from csi_driver.journal.reading import E, Reserved
 from csi_driver.operations.audit.findings import Finding
 from csi_driver.operations.audit.findings import FindingClass as Class
 from csi_driver.operations.deletion import undo

@@ -8,8 +8,8 @@ from csi_driver.ceph.api import SnapKind
 from csi_driver.ids import Handle
 from csi_driver.journal.entries import Entry, SnapshotEntry, VolumeEntry
 from csi_driver.journal.group_entries import GroupEntry
-from csi_driver.journal.journal import Reserved
 from csi_driver.journal.layout import GROUPS, SNAPSHOTS, VOLUMES, State
+from csi_driver.journal.reading import Reserved
 from csi_driver.operations.audit.findings import Finding
 from csi_driver.operations.audit.findings import FindingClass as Class
 from csi_driver.operations.audit.survey import ImageFacts, Records, Survey

@@ -9,8 +9,9 @@ from csi_driver.ceph.api import ImageInfo, ImageMissing, ParentSnap
 from csi_driver.errors import AccessDenied, PoolMissing
 from csi_driver.journal.entries import SnapshotEntry, VolumeEntry
 from csi_driver.journal.group_entries import GroupEntry, Member, group_journal
-from csi_driver.journal.journal import E, Journal, Reserved, snapshot_journal, volume_journal
+from csi_driver.journal.journal import Journal, snapshot_journal, volume_journal
 from csi_driver.journal.layout import BEGUN_PREFIX, DELETED_PREFIX, GROUPS, SNAPSHOTS, VOLUMES, Kind, State
+from csi_driver.journal.reading import E, Reserved
 from csi_driver.operations.group_deletion import GROUP_SNAP
 from csi_driver.operations.origin import CLONE_PREFIX
 from csi_driver.operations.site import Site

@@ -12,8 +12,8 @@ from enum import StrEnum
 from csi_driver.ceph.api import Snap, SnapKind
 from csi_driver.claims import Claims, SnapshotClaim, VolumeClaim
 from csi_driver.journal.entries import Entry, VolumeEntry
-from csi_driver.journal.journal import Reserved
 from csi_driver.journal.layout import SNAPSHOTS, VOLUMES, Kind
+from csi_driver.journal.reading import Reserved
 from csi_driver.operations.audit.rules import AnyRecords
 from csi_driver.operations.audit.survey import Survey
 from csi_driver.operations.origin import CLONE_PREFIX

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from csi_driver.claims import Claims, VolumeClaim
 from csi_driver.errors import AccessDenied
-from csi_driver.journal.journal import Reserved
 from csi_driver.journal.layout import VOLUMES
+from csi_driver.journal.reading import Reserved
 from csi_driver.model import KUBERNETES_METADATA
 from csi_driver.operations.audit.survey import Progress, Survey, survey
 from csi_driver.operations.rebuild.planning import Restoration, plan

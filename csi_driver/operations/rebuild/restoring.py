@@ -8,8 +8,9 @@ from csi_driver.errors import Busy, Conflict, NotFound
 from csi_driver.ids import Handle
 from csi_driver.journal import layout
 from csi_driver.journal.entries import SnapshotEntry, VolumeEntry
-from csi_driver.journal.journal import E, Journal, Reserved
+from csi_driver.journal.journal import Journal
 from csi_driver.journal.layout import SNAPSHOTS, State
+from csi_driver.journal.reading import E, Reserved
 from csi_driver.operations.rebuild.planning import Act, Restoration
 from csi_driver.operations.site import Site
 
