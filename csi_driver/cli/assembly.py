@@ -23,14 +23,11 @@ from csi_driver.journal.makers import Makers
 from csi_driver.journal.nodes import NodeRecord
 from csi_driver.locks import KeyedLocks
 from csi_driver.mapping_file import read_cluster_mapping
-from csi_driver.model import Credentials
-from csi_driver.operations.audit.auditor import Auditor
 from csi_driver.operations.capacity import DEFAULT_OBJECT_BYTES, Capacity, room
 from csi_driver.operations.changed_blocks import ChangedBlocks
 from csi_driver.operations.creation import VolumeCreation
 from csi_driver.operations.deletion import VolumeDeletion
 from csi_driver.operations.expansion import VolumeExpansion
-from csi_driver.operations.fencing import NodeFencing
 from csi_driver.operations.flatten_course import FlattenSettings
 from csi_driver.operations.flattener import Flattener
 from csi_driver.operations.group_deletion import GroupDeletion
@@ -47,11 +44,9 @@ from csi_driver.operations.pool_usage import PoolUsages
 from csi_driver.operations.publication import VolumePublication
 from csi_driver.operations.purge import Purger
 from csi_driver.operations.readiness import Readiness
-from csi_driver.operations.rebuild.rebuilder import Rebuilder
 from csi_driver.operations.site import PoolKey, Sites
 from csi_driver.operations.snapshot_deletion import SnapshotDeletion
 from csi_driver.operations.snapshots import SnapshotCreation, Soon
-from csi_driver.operations.undeletion import VolumeUndeletion
 from csi_driver.operations.volume_health import VolumeHealth
 from csi_driver.orchestrator.kubernetes_events import KubernetesEvents
 from csi_driver.orchestrator.kubernetes_nodes import KubernetesNodes
@@ -284,40 +279,6 @@ class Driver:
             ),
             health=VolumeHealth(self._health_sites),
         )
-
-
-class Operator:
-    """The parts of `rbd-csi volume` and `rbd-csi node`: short-lived, and no maker, so that no other process takes it for its
-    predecessor.
-    """
-
-    def __init__(self, clusters_file: ClustersFile, instance: str) -> None:
-        self._clusters_file = clusters_file
-        self._clusters = RadosClusters(clusters_file.entries, Timeouts())
-        sites = Sites(self._clusters, Makers("operator", instance), instance)
-        self.undeletion = VolumeUndeletion(sites)
-        self.auditor = Auditor(sites)
-        self.rebuilder = Rebuilder(sites)
-        self.own_pools = OwnPools(sites, clusters_file.own_ids)
-        publication = VolumePublication(sites, KeyedLocks(), RegisteredNodes(self.own_pools), self.own_pools)
-        listing = Listing(sites, clusters_file.own_ids)
-        self.fencing = NodeFencing(sites, listing, lambda volume, node: publication.unpublish(volume, node, None))
-        self.close = self._clusters.close
-
-    def cluster_ids(self) -> tuple[str, ...]:
-        return tuple(self._clusters_file.entries())
-
-    def lacks_credentials(self) -> tuple[str, ...]:
-        """Ids of the clusters for which there are none of the driver's own."""
-        return tuple(one.cluster_id for one in self._clusters_file.entries().values() if one.credentials is None)
-
-    def credentials_of(self, cluster_id: str) -> Credentials | None:
-        """The cluster's own. Raises InvalidRequest when there is no such cluster."""
-        return self._clusters.entry(cluster_id).credentials
-
-    def pools(self, cluster_id: str) -> list[PoolKey]:
-        with self._clusters.connect(cluster_id, None) as cluster:
-            return [PoolKey(cluster_id, None, pool) for pool in cluster.pool_names()]
 
 
 def _flatten_settings(config: ServeConfig) -> FlattenSettings:

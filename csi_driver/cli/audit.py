@@ -13,7 +13,7 @@ from csi_driver import logs
 from csi_driver.cli.volume import operator_at, place_options
 
 if TYPE_CHECKING:
-    from csi_driver.cli.assembly import Operator
+    from csi_driver.cli.operator import Operator
     from csi_driver.operations.audit.auditor import Found
     from csi_driver.operations.site import PoolKey
 

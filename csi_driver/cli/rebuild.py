@@ -18,7 +18,7 @@ from csi_driver.errors import DriverError, InvalidRequest
 from csi_driver.mapping_file import read_cluster_mapping
 
 if TYPE_CHECKING:
-    from csi_driver.cli.assembly import Operator
+    from csi_driver.cli.operator import Operator
     from csi_driver.operations.rebuild.rebuilder import Lost
 
 _UNLIMITED_WIDTH = 10_000

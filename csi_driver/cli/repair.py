@@ -11,7 +11,7 @@ from csi_driver.cli.volume import operator_at
 from csi_driver.errors import DriverError
 
 if TYPE_CHECKING:
-    from csi_driver.cli.assembly import Operator
+    from csi_driver.cli.operator import Operator
     from csi_driver.operations.audit.auditor import Found
 
 _REPORT_EVERY = 50

@@ -18,7 +18,7 @@ from csi_driver.errors import AccessDenied, DriverError, InvalidRequest
 from csi_driver.ids import Handle
 
 if TYPE_CHECKING:
-    from csi_driver.cli.assembly import Operator
+    from csi_driver.cli.operator import Operator
     from csi_driver.operations.undeletion import DeletedVolume
 
 _UNLIMITED_WIDTH = 10_000
@@ -102,7 +102,7 @@ def _until(one: "DeletedVolume") -> str:
 @contextmanager
 def operator_at(clusters: Path, instance: str) -> Iterator["Operator"]:
     """The driver's parts for an operator's command; what they raise as click's errors."""
-    from csi_driver.cli.assembly import Operator  # noqa: PLC0415 - `--help` needs no Ceph
+    from csi_driver.cli.operator import Operator  # noqa: PLC0415 - `--help` needs no Ceph
 
     try:
         failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
