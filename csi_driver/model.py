@@ -282,12 +282,16 @@ class ImageTraits:
 
 @dataclass(frozen=True)
 class StagedVolume:
-    """What the node half needs to know of a volume that exists: its handle and the way to its image."""
+    """What the node half needs to know of a volume that exists: its handle and the way to its image.
+
+    is_open: some client had it open when it was located.
+    """
 
     handle: str
     address: ImageAddress
     size_bytes: int
     traits: ImageTraits = ImageTraits()
+    is_open: bool = False
 
 
 class HealthStatus(StrEnum):

@@ -21,6 +21,10 @@ class ImageClient:
         self.address = self._process.stdout.readline().strip()
         assert self.address, "the image client did not open its image"
 
+    def close(self) -> None:
+        """Orderly."""
+        self._process.communicate()
+
     def kill(self) -> None:
         """SIGKILL: lock and watch stay behind, as after a power cut."""
         self._process.kill()
@@ -30,7 +34,8 @@ class ImageClient:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.communicate()
+        if self._process.returncode is None:
+            self.close()
 
 
 def main() -> None:

@@ -21,6 +21,8 @@ REPLAY_S = 60
 
 _PASSING_S = 3.0
 """How long another node may take from attaching for reading to the refusal of the kernel."""
+_CLOSED_S = 10.0
+"""How long a stage waits for the clients of other nodes to be gone."""
 _POLL_S = 0.1
 
 
@@ -46,7 +48,8 @@ class VolumeLookup:
             info = _inspect(site, entry)
             traits = ImageTraits(info.features, has_limits=entry.mutable.has_limits)
             address = site.cluster.image_address(site.pool, entry.image_name)
-            return StagedVolume(volume_id, address, entry.size_bytes or info.size_bytes, traits)
+            size_bytes = entry.size_bytes or info.size_bytes
+            return StagedVolume(volume_id, address, size_bytes, traits, is_open=bool(info.watchers))
 
     def locate_static(self, image: StaticImage, credentials: Credentials | None) -> StagedVolume:
         """As `locate`, for an image that no journal knows."""
@@ -54,9 +57,33 @@ class VolumeLookup:
             with self._sites.open(PoolKey(image.cluster_id, credentials, image.pool)) as site:
                 info = site.pool.images.inspect(image.name)
                 address = site.cluster.image_address(site.pool, image.name)
-                return StagedVolume(image.name, address, info.size_bytes, ImageTraits(info.features))
+                traits = ImageTraits(info.features)
+                return StagedVolume(image.name, address, info.size_bytes, traits, is_open=bool(info.watchers))
         except (ImageMissing, PoolMissing, InvalidRequest) as missing:
             raise NotFound(f"there is no volume {image.name!r}: {missing}") from missing
+
+    def await_closed(self, volume_id: str, static: StaticImage | None, credentials: Credentials | None) -> None:
+        """The client of a node that died has the image open until its watch times out, half a minute later.
+
+        Raises Busy for own work on it, InUse when a client has it open for long, NotFound.
+        """
+        with self._at_image(volume_id, static, credentials) as (site, name):
+            if image_id := site.pool.images.find_id(name):
+                why = f"volume {volume_id} is for a single node"
+                _await_nobody(site, image_id, name, why, within_s=_CLOSED_S)
+
+    @contextmanager
+    def _at_image(
+        self, volume_id: str, static: StaticImage | None, credentials: Credentials | None
+    ) -> Iterator[tuple[Site, str]]:
+        """Where it is, and its name."""
+        if static:
+            with self._sites.open(PoolKey(static.cluster_id, credentials, static.pool)) as site:
+                yield site, static.name
+            return
+        handle = parse_handle(volume_id)
+        with self._sites.open_of(handle, credentials) as site:
+            yield site, load_usable(site, handle).image_name
 
     def is_unused(self, volume_id: str, credentials: Credentials | None) -> bool:
         """By the mark that the create gave the image, or another driver's."""
@@ -96,7 +123,9 @@ class VolumeLookup:
             if not site.pool.leases.take_lease(header, REPLAY_S):
                 raise Busy(f"another node replays the journal of volume {volume_id}; repeat the call")
             try:
-                _await_no_writer(site, image_id, entry.image_name)
+                # A node that attached it for reading, and is about to be refused by the kernel, looks like a writer.
+                why = f"the journal of volume {volume_id} must be replayed before it is mounted for reading"
+                _await_nobody(site, image_id, entry.image_name, why, within_s=_PASSING_S)
                 yield
             finally:
                 try:
@@ -112,28 +141,22 @@ def _inspect(site: Site, entry: VolumeEntry) -> ImageInfo:
         raise unopened(site, entry) from None
 
 
-def _await_no_writer(site: Site, image_id: str, image_name: str) -> None:
-    """A node that has attached the image for reading, and is about to be refused by the kernel, looks like a writer.
-
-    Raises Busy, and InUse when somebody has it open for longer than that.
-    """
-    deadline = time.monotonic() + _PASSING_S
+def _await_nobody(site: Site, image_id: str, image_name: str, why: str, *, within_s: float) -> None:
+    """Raises Busy, and InUse when somebody has it open for longer than that."""
+    deadline = time.monotonic() + within_s
     while True:
         try:
-            return _refuse_writers(site, image_id, image_name)
+            return _refuse_clients(site, image_id, image_name, why)
         except InUse:
             if time.monotonic() > deadline:
                 raise
         time.sleep(_POLL_S)
 
 
-def _refuse_writers(site: Site, image_id: str, image_name: str) -> None:
+def _refuse_clients(site: Site, image_id: str, image_name: str, why: str) -> None:
     watchers = site.pool.images.watchers(image_id)
     own = site.flatten_workers.addresses() | site.makers.addresses(site.pool)
     for watcher in watchers:
         if watcher.address in own:
             raise Busy(f"image {image_name} is being worked on by this driver at {watcher.address}; repeat the call")
-        raise InUse(
-            f"the journal of image {image_name} must be replayed before it is mounted for reading, and a client has it "
-            f"open for writing at {watcher}: unmap it there first"
-        )
+        raise InUse(f"{why}, and a client has its image {image_name} open at {watcher}: unmap it there first")

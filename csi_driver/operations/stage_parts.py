@@ -19,6 +19,9 @@ class Locator(Protocol):
     def locate_static(self, image: StaticImage, credentials: Credentials | None) -> StagedVolume:
         """Raises NotFound when the image, its pool or its cluster is not there."""
 
+    def await_closed(self, volume_id: str, static: StaticImage | None, credentials: Credentials | None) -> None:
+        """Until no client has the image open. Raises InUse, with the address of one that has; Busy; NotFound."""
+
     def is_unused(self, volume_id: str, credentials: Credentials | None) -> bool:
         """Of an encrypted volume: whether it was never staged whole. Raises NotFound."""
 

@@ -104,6 +104,7 @@ class Staging:
                 is_encrypted=wish.is_encrypted,
             )
             self._refuse_second_stage(planned, place)
+            self._await_exclusive_use(request, planned, volume)
             if wish.is_encrypted:
                 request = self._with_secret(request, planned)
             self._build_or_take_back(request, planned, volume)
@@ -164,6 +165,15 @@ class Staging:
         attacher = mounters.of_record(self._machine, record)
         device = attacher.find(record.attachment)
         return device if device and device.number == self._machine.mounts.block_number(mount) else None
+
+    def _await_exclusive_use(self, request: StageRequest, planned: StageRecord, volume: StagedVolume) -> None:
+        """Of a volume that one node alone may write. On this node it is the attachment itself that has it open."""
+        mode = request.capability.mode
+        if not volume.is_open or mode.is_multi_node or planned.attachment.read_only:
+            return
+        if mounters.of_record(self._machine, planned).find(planned.attachment) is None:
+            with step("node.await_closed", request.place.volume_id):
+                self._locator.await_closed(request.place.volume_id, request.static, request.credentials)
 
     def _refuse_second_stage(self, planned: StageRecord, place: StagePlace) -> None:
         """One volume has one staging path on a node (CSI, NodeStageVolumeRequest): two could not be taken back singly."""

@@ -46,6 +46,9 @@ class KnownVolumes:
         """The images of such volumes are in the same pool."""
         return self.locate(image.name, credentials)
 
+    def await_closed(self, volume_id: str, static: StaticImage | None, credentials: Credentials | None) -> None:
+        """As `only_writer`."""
+
     def is_unused(self, volume_id: str, credentials: Credentials | None) -> bool:
         """By a file beside the run directory's: images of these tests have no entry."""
         self.locate(volume_id, credentials)

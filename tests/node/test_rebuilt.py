@@ -16,7 +16,8 @@ from tests.controller.kubernetes_objects import persistent_volume, write_list
 from tests.controller.test_rebuild import lose, rebuild
 from tests.fixtures.driver import StartDriver
 from tests.node.bench import capability
-from tests.node.test_replay import SIZE_BYTES, Node
+from tests.node.node_process import Node
+from tests.node.test_replay import SIZE_BYTES
 
 _OLD_POOL = 77
 
