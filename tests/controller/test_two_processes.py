@@ -83,9 +83,9 @@ def test_a_maker_paused_overtaken_and_let_go_on_harms_nothing(
     "point", ["journal.mark_deleting:after", "images.move_to_trash:after", "journal.release_name:after"]
 )
 def test_a_delete_paused_overtaken_and_let_go_on_harms_nothing(
-    ceph_dev: DevCeph, start_driver: StartDriver, point: str
+    ceph_dev: DevCeph, start_driver: StartDriver, pool: Pool, point: str
 ) -> None:
-    """The other process finishes it, and a new volume of the same name lives on untouched."""
+    """The other process fences it and finishes, and a new volume of the same name lives on untouched."""
     secrets = ceph_dev.secrets("provisioner")
     slow = start_driver(
         "--controller", clusters=ceph_dev.config_json, environment={"RBD_CSI_FAILPOINTS": f"{point}=stop"}
@@ -95,7 +95,9 @@ def test_a_delete_paused_overtaken_and_let_go_on_harms_nothing(
     with ThreadPoolExecutor(1) as thread:
         paused = thread.submit(Calls(slow.rpc, secrets).delete, old.volume_id)
         slow.await_pause()
+        fenced = pool.cluster.blocklisted()
         Calls(quick.rpc, secrets).delete_until_done(old.volume_id)
+        assert pool.cluster.blocklisted() - fenced
         new = Calls(quick.rpc, secrets).create_until_done("paused")
         slow.resume()
         late = paused.result(60)
