@@ -33,9 +33,8 @@ _OTHERWISE = (
     "tests/ceph/test_watched_images.py::test_a_removal_that_such_a_watch_cut_short_goes_on",
     # 20.2 gives a new user a key that 16.2's librados cannot read
     "tests/ceph/test_cluster.py::test_a_user_of_one_pool_is_denied_in_another",
-    # asked by 16.2's librados for users of such names, 20.2 does not answer in time
-    "tests/ceph/test_cluster.py::test_a_strange_user_is_an_unknown_one[a b]",
-    'tests/ceph/test_cluster.py::test_a_strange_user_is_an_unknown_one[a"b]',
+    # asked for users that it does not know, 20.2 often does not answer in time: now this one, now that one
+    "tests/ceph/test_cluster.py::test_a_strange_user_is_an_unknown_one",
     # 20.2 warns of AUTH_INSECURE_KEYS_CREATABLE in a cluster that lets 16.2 in
     "tests/ceph/test_watched_images.py::test_a_healthy_cluster_has_no_failed_checks_and_all_its_pools",
     # 20.2 leaves nothing there that would have to be trimmed
