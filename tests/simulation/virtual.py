@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from csi_driver.journal import journal, makers
+from csi_driver.journal import ending, journal, makers
 from csi_driver.operations import (
     creation,
     deletion,
@@ -21,7 +21,7 @@ from csi_driver.operations import (
     snapshots,
 )
 
-_TIMED = (journal, makers, deletion, depth, election, flattener, flattening)
+_TIMED = (ending, journal, makers, deletion, depth, election, flattener, flattening)
 _NAMING = (creation, groups, snapshots)
 
 
