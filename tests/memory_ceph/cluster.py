@@ -99,6 +99,9 @@ class Connection:
 
     def begin(self, call: str) -> None:
         self._client.reach(f"{call}:before", self)
+        self.refuse_fenced(call)
+
+    def refuse_fenced(self, call: str) -> None:
         if self.address in self.ceph.blocklist:
             self.replace()
             raise ClusterUnavailable(f"{call}: this client was put on the cluster's blocklist; it connects anew")

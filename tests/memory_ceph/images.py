@@ -175,6 +175,8 @@ class ImageCalls:
         with self.writing(self.named(name)) as image:
             if image.size_bytes < size_bytes:
                 self.link.reach("images.grow:looked")
+                self.link.refuse_fenced("images.grow")
+                self.named(name)  # others may go on meanwhile
                 image.is_cut |= image.size_bytes > size_bytes
                 self._resize(image, size_bytes)
             return image.size_bytes

@@ -31,6 +31,9 @@ class Link(Protocol):
     def begin(self, call: str) -> None:
         """Raises ClusterUnavailable for a client on the blocklist, or what the client's test wants."""
 
+    def refuse_fenced(self, call: str) -> None:
+        """Where a call goes on after a point within it. Raises ClusterUnavailable for a client on the blocklist."""
+
     def reach(self, point: str) -> None:
         """A point within or after a call. Raises what the client's test wants."""
 
