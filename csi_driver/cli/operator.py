@@ -16,8 +16,8 @@ from csi_driver.operations.undeletion import VolumeUndeletion
 
 
 class Operator:
-    """The parts of `rbd-csi volume` and `rbd-csi node`: short-lived, and no maker, so that no other process takes it for its
-    predecessor.
+    """The parts of `rbd-csi volume`, `node`, `audit`, `repair` and `rebuild`: short-lived, and no maker, so that no other
+    process takes it for its predecessor.
     """
 
     def __init__(self, clusters_file: ClustersFile, instance: str) -> None:

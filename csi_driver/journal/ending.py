@@ -15,7 +15,7 @@ class JournalEnding(JournalReading[E]):
     """The writes of deletes, undos, purges and undeletes."""
 
     def mark_deleting(self, entry: E, *, image_id: str = "", unmade: bool = False, maker: str = "") -> E:
-        """The mark that no create takes back; the entry afterwards. `maker`: who deletes, where that matters."""
+        """The mark that no create takes back; the entry afterwards. `maker`: who deletes, of what goes through the trash."""
         now = round(time.time())
         put: dict[str, str] = {layout.STATE: State.DELETING}
         if maker:
