@@ -6,8 +6,6 @@ import select
 import signal
 from pathlib import Path
 
-from csi_driver.ceph.cluster import RadosClusters, Timeouts
-from csi_driver.config import read_clusters
 from csi_driver.dev import daemons, users
 from csi_driver.dev.daemons import MON, Daemon
 from csi_driver.dev.files import write_atomically
@@ -15,7 +13,7 @@ from csi_driver.dev.layout import DevCeph
 from csi_driver.host.commands import run
 from csi_driver.journal.layout import makers
 from csi_driver.journal.makers import Record
-from csi_driver.model import Credentials
+from tests.seam import operators_pool
 
 _ENDS_WITHIN_S = 60
 _STARTS_WITHIN_S = 60.0
@@ -68,12 +66,8 @@ def write_clusters_file(ceph: DevCeph, path: Path, *, monitor: str = "", own: di
 
 def maker_addresses(ceph: DevCeph) -> set[str]:
     """Where those are who work in the pool `rbd` now: the connections of its drivers."""
-    clusters = RadosClusters(lambda: read_clusters(ceph.config_json), Timeouts())
-    try:
-        with clusters.connect("dev", Credentials("admin", ceph.keys["admin"])) as opened, opened.pool("rbd") as pool:
-            records = pool.objects.read(makers("default")) or {}
-    finally:
-        clusters.close()
+    with operators_pool(ceph) as pool:
+        records = pool.objects.read(makers("default")) or {}
     return {Record.parse(text).address for text in records.values()}
 
 

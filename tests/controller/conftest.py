@@ -5,14 +5,12 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from csi_driver.ceph.api import Pool
-from csi_driver.ceph.cluster import RadosClusters, Timeouts
-from csi_driver.config import read_clusters
 from csi_driver.dev.inventory import Place, leftovers
 from csi_driver.dev.layout import DevCeph
-from csi_driver.model import Credentials
 from tests.controller.calls import Calls
 from tests.driver import DriverProcess
 from tests.fixtures.driver import StartDriver
+from tests.seam import operators_pool
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +32,8 @@ def calls(shared_driver: DriverProcess, calls_of: Callable[[DriverProcess], Call
 @pytest.fixture
 def pool(ceph_dev: DevCeph) -> Iterator[Pool]:
     """The pool `rbd` through the driver's own seam, as the operator."""
-    clusters = RadosClusters(lambda: read_clusters(ceph_dev.config_json), Timeouts())
-    operator = Credentials("admin", ceph_dev.keys["admin"])
-    with clusters.connect("dev", operator) as cluster, cluster.pool("rbd") as opened:
+    with operators_pool(ceph_dev) as opened:
         yield opened
-    clusters.close()
 
 
 @pytest.fixture

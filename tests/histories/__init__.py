@@ -2,5 +2,5 @@
 
 The steps, the model of what was promised, the rules and the end are the same. What differs: world.py is a real pool,
 replica.py a driver process behind its socket that dies at random fail points, and history.py makes two calls at once where
-the simulation nests them.
+the simulation nests them. life.py is the program that lives one, apart from pytest: librbd may end it.
 """

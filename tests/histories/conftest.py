@@ -1,5 +1,0 @@
-"""The pool as the tests of the controller look at it."""
-
-from tests.controller.conftest import pool
-
-__all__ = ["pool"]
