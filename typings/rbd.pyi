@@ -32,6 +32,7 @@ class SnapItem(TypedDict):
     size: int
     namespace: int
     group: NotRequired[SnapGroup]
+    trash: NotRequired[TrashSnap]
 
 class SnapGroup(TypedDict):
     pool: int

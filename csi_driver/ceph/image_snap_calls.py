@@ -8,7 +8,7 @@ import rbd
 from csi_driver.ceph.api import Extents, Snap, SnapKind
 from csi_driver.ceph.image_calls import ImageCalls
 from csi_driver.ceph.image_diff import changed
-from csi_driver.ceph.image_snaps import dated, remove_trashed_snap, snaps
+from csi_driver.ceph.image_snaps import dated, remove_trashed_snap, snaps, unpin
 from csi_driver.errors import NoSpace
 
 
@@ -80,6 +80,7 @@ class SnapCalls(ImageCalls):
             for one in snaps(image):
                 if one.kind is SnapKind.TRASH:
                     remove_trashed_snap(image, one.snap_id)
+            unpin(image)
 
     def snap_ids(self, image_id: str) -> tuple[int, ...]:
         """From the header's keys `snapshot_<id, 16 hex>` (Ceph: cls_rbd)."""

@@ -1,4 +1,7 @@
-"""What an open image says of its snaps and its parent."""
+"""What an open image says of its snaps and its parent.
+
+The pin is none of its snaps: a flatten of an image without deep-flatten makes it, and takes it away (image_flattening.py).
+"""
 
 import errno
 from dataclasses import replace
@@ -8,9 +11,35 @@ import rbd
 
 from csi_driver.ceph.api import ImageMissing, Snap, SnapKind
 
+_PIN = "csi-flatten"
+
 
 def snaps(image: rbd.Image) -> tuple[Snap, ...]:
-    return tuple(_snap(one) for one in image.list_snaps())
+    return tuple(_snap(one) for one in image.list_snaps() if not _is_pin(one))
+
+
+def pin(image: rbd.Image) -> None:
+    """Fine when it is there, also half made: nothing is cloned from it."""
+    if not any(one["name"] == _PIN for one in image.list_snaps()):
+        image.create_snap(_PIN)
+
+
+def unpin(image: rbd.Image) -> None:
+    """Fine when it is not there, or its removal was cut short."""
+    for one in image.list_snaps():
+        if one["name"] == _PIN:
+            image.remove_snap(_PIN)
+        elif _is_pin(one):
+            remove_trashed_snap(image, one["id"])
+
+
+def is_pinned(image: rbd.Image) -> bool:
+    return any(map(_is_pin, image.list_snaps()))
+
+
+def _is_pin(item: "rbd.SnapItem") -> bool:
+    trash = item.get("trash")
+    return _PIN in (item["name"], trash and trash["original_name"])
 
 
 def _snap(item: "rbd.SnapItem") -> Snap:

@@ -8,13 +8,11 @@ made before the first image is.
 
 import errno
 import struct
-from collections.abc import Callable
 
 import rbd
 
 from csi_driver.ceph.api import (
     CloneSource,
-    FlattenStopped,
     ImageInfo,
     ImageMissing,
     MetadataWrite,
@@ -23,8 +21,9 @@ from csi_driver.ceph.api import (
 )
 from csi_driver.ceph.image_cloning import ImageCloning
 from csi_driver.ceph.image_features import FEATURES, SHOWN
+from csi_driver.ceph.image_flattening import FlattenCalls
 from csi_driver.ceph.image_snap_calls import SnapCalls
-from csi_driver.ceph.image_snaps import has_parent, snaps
+from csi_driver.ceph.image_snaps import has_parent, is_pinned, snaps
 from csi_driver.ceph.image_trash_calls import TrashCalls
 from csi_driver.errors import InvalidRequest
 from csi_driver.model import CloneFormat, ImageLayout
@@ -35,7 +34,7 @@ _METADATA = "metadata_"
 _MARK = "csi.mark"
 
 
-class RbdImages(SnapCalls, TrashCalls):
+class RbdImages(SnapCalls, TrashCalls, FlattenCalls):
     """`Images` over one IoCtx."""
 
     def create(self, name: str, size_bytes: int, layout: ImageLayout) -> None:
@@ -108,6 +107,7 @@ class RbdImages(SnapCalls, TrashCalls):
             data_pool=self._place.pool_name(image.data_pool_id()) if features & rbd.RBD_FEATURE_DATA_POOL else "",
             snaps=snaps(image),
             has_parent=has_parent(image),
+            is_pinned=is_pinned(image),
             watchers=tuple(Watcher(one["addr"], one["id"]) for one in image.watchers_list()),
         )
 
@@ -147,19 +147,6 @@ class RbdImages(SnapCalls, TrashCalls):
         """Not to 0: with fast-diff, `rbd du` of Ceph 16.2 aborts on such an image."""
         with self._doing("images.shrink", name), self._open_named(name) as image:
             image.resize(1)
-
-    def flatten(self, image_id: str, progress: Callable[[float], bool]) -> None:
-        def told(done: int, whole: int) -> int:
-            return 0 if progress(done / whole if whole else 1.0) else -errno.ECANCELED
-
-        with self._doing("images.flatten", image_id), self._open(image_id) as image:
-            try:
-                image.flatten(on_progress=told)
-            except rbd.Error as error:
-                if error.errno == errno.ECANCELED:
-                    raise FlattenStopped(image_id) from error
-                if error.errno != errno.EINVAL or has_parent(image):  # EINVAL: it has no parent any more
-                    raise
 
     def grow(self, name: str, size_bytes: int) -> int:
         with self._doing("images.grow", name), self._open_named(name) as image:

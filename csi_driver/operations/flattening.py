@@ -3,8 +3,9 @@
 `decide` holds the rows that a crash can leave. librbd copies the data, takes the image off its parent's list, lets a
 trashed snap of the parent go that has no other clone, and removes the link in the image. So a whole image with a link that
 is not listed has all its data, whether its parent's snap is still there or not: what is left to do is to remove the link.
-Without deep-flatten its snaps keep theirs, so that librbd takes an image with snaps off no list; one that was snapped
-between the crash and the repair is put back on it, before its parent's snap goes and the snaps cannot be opened any more.
+Without deep-flatten its snaps keep theirs, so that librbd takes an image with snaps off no list, and the pin keeps it there
+until nothing can be cut with a link any more. One that others have flattened, and that was snapped between the crash and
+the repair, is put back on it, before its parent's snap goes and the snaps cannot be opened any more.
 Only images with an entry in the queue are repaired, since a half-made clone looks the same; an entry is written only when
 its image is whole.
 """
@@ -47,8 +48,16 @@ class Step(Enum):
     FINISH = auto()  # flat: say so in its entry, and take it off the queue
     REPAIR = auto()  # cut short after all was copied: remove the link that it left
     LIST_AGAIN = auto()  # likewise, and snaps were cut since, which keep the link: they need their place on the list
+    UNPIN = auto()  # a flatten that was cut short has left its pin
     DROP = auto()  # nothing to do any more: off the queue
     PUT_OFF = auto()  # in use, or in a state that is not understood: later
+
+
+_MENDING = {
+    Step.REPAIR: "repairing an image whose flatten was cut short",
+    Step.LIST_AGAIN: "listing an image again that a flatten cut short took off its parent's list",
+    Step.UNPIN: "removing the pin of a flatten that was cut short",
+}
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,7 @@ class Found:
     """What stands there. state: of the image's volume; None when that is gone or has another image.
 
     has_parent: its head. has_link: the head, or a snap. is_listed: among the clones of the snap that the link names.
-    has_snaps: of any kind, which snapshots or copies may still read through the image.
+    has_snaps: of any kind, which snapshots or copies may still read through the image. is_pinned: none of these.
     """
 
     state: State | None
@@ -69,21 +78,28 @@ class Found:
     is_watched: bool
     waited_s: float = 0.0
     has_snaps: bool = False
+    is_pinned: bool = False
     size_bytes: int = 0
 
 
 def decide(found: Found) -> Step:
+    step = _decide(found)
+    return Step.UNPIN if found.is_pinned and step in (Step.FINISH, Step.DROP, Step.PUT_OFF) else step
+
+
+def _decide(found: Found) -> Step:
     if found.state not in _KEPT or not found.has_header:
         return Step.DROP
+    if found.is_pinned and not found.has_parent:
+        return Step.FINISH  # a link that is not listed is the pin's, which goes first
     if found.has_link and not found.is_listed:
         return Step.LIST_AGAIN if found.has_snaps and not found.has_deep_flatten else Step.REPAIR
     if not found.can_be_opened:
         return Step.PUT_OFF
-    if found.state not in _LIVING and not (found.has_parent and found.has_snaps):
-        return Step.DROP
     # Deleted, with snaps: a flatten that was cut short may have taken it off its parent's list already, which then goes.
-    if not found.has_parent:
-        return Step.FINISH
+    is_needed = found.state in _LIVING or (found.has_parent and found.has_snaps)
+    if not is_needed or not found.has_parent:
+        return Step.FINISH if is_needed else Step.DROP
     return Step.PUT_OFF if found.is_watched and found.waited_s < PATIENCE_S else Step.FLATTEN
 
 
@@ -107,16 +123,9 @@ def work_at(site: Site, queued: QueueEntry, flatten: Flatten) -> bool:
         step = decide(found)
         if step is Step.PUT_OFF:
             return False
-        if step is Step.REPAIR:
-            log.warning("repairing an image whose flatten was cut short", image=queued.image_name)
+        if step in _MENDING:
             with suppress(ImageMissing):  # looked at again
-                site.pool.ancestry.drop_parent(queued.image_id)
-        elif step is Step.LIST_AGAIN:
-            log.warning(
-                "listing an image again that a flatten cut short took off its parent's list", image=queued.image_name
-            )
-            with suppress(ImageMissing):
-                site.pool.ancestry.list_again(queued.image_id)
+                _mend(site, queued, step)
         elif step is Step.FLATTEN:
             if not has_told and volume is not None and volume.state in _LIVING:
                 site.tell(_began(volume, found))
@@ -132,6 +141,17 @@ def work_at(site: Site, queued: QueueEntry, flatten: Flatten) -> bool:
                 site.tell(Notice(volume.request_name, notices.FLATTENED, said, is_warning=False))
             return True
     raise Busy(f"image {queued.image_name} is changed again and again by other processes")
+
+
+def _mend(site: Site, queued: QueueEntry, step: Step) -> None:
+    """What a flatten has left that was cut short. Raises ImageMissing."""
+    log.warning(_MENDING[step], image=queued.image_name)
+    if step is Step.REPAIR:
+        site.pool.ancestry.drop_parent(queued.image_id)
+    elif step is Step.LIST_AGAIN:
+        site.pool.ancestry.list_again(queued.image_id)
+    else:
+        site.pool.images.unpin(queued.image_id)
 
 
 def _flatten(site: Site, queued: QueueEntry, found: Found, flatten: Flatten) -> None:
@@ -196,6 +216,7 @@ def _look(site: Site, queued: QueueEntry, volume: VolumeEntry | None) -> Found:
         is_watched=info is not None and _is_watched(site, info),
         waited_s=time.time() - queued.queued_at,
         has_snaps=info is not None and bool(info.snaps),
+        is_pinned=info is not None and info.is_pinned,
         size_bytes=info.size_bytes if info else 0,
     )
 

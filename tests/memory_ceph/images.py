@@ -154,8 +154,9 @@ class ImageCalls:
             size_bytes=image.size_bytes,
             features=image.features,
             data_pool=image.data_pool,
-            snaps=tuple(_snap(one) for one in image.snaps.values()),
+            snaps=tuple(_snap(one) for one in image.snaps.values() if not one.is_pin),
             has_parent=image.parent is not None and image.overlap_bytes > 0,
+            is_pinned=any(one.is_pin for one in image.snaps.values()),
             watchers=self.watchers_of(image),
         )
 

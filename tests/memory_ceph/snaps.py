@@ -18,7 +18,7 @@ from csi_driver.errors import InvalidRequest, NoSpace
 from csi_driver.model import CloneFormat, ImageLayout
 from tests.memory_ceph.images import ImageCalls
 from tests.memory_ceph.seam import seam
-from tests.memory_ceph.state import BLOCK, Place, StoredImage, StoredSnap
+from tests.memory_ceph.state import BLOCK, PIN, Place, StoredImage, StoredSnap
 
 _BLOCKS_AT_ONCE = 5
 
@@ -36,7 +36,9 @@ class MemoryImages(ImageCalls):
                 self._remove(image, present)
                 present = None
             if present is None:
-                there = sum(one.kind in (SnapKind.USER, SnapKind.GROUP) for one in image.snaps.values())
+                there = sum(
+                    one.kind in (SnapKind.USER, SnapKind.GROUP) and not one.is_pin for one in image.snaps.values()
+                )
                 if there >= most:
                     raise NoSpace(f"the volume has {there} snapshots and at most {most} are allowed: delete some")
                 present = self._make(image, snap)
@@ -129,6 +131,7 @@ class MemoryImages(ImageCalls):
             for one in list(image.snaps.values()):
                 if one.kind is SnapKind.TRASH and not one.children:
                     self.ceph.images.drop_snap(image, one.snap_id)
+            self._unpin(image)
 
     # ── clones ──
 
@@ -174,22 +177,46 @@ class MemoryImages(ImageCalls):
     @seam("images.flatten")
     def flatten(self, image_id: str, progress: Callable[[float], bool]) -> None:
         with self.writing(self.opened(image_id)) as image:
-            if image.parent is None or not image.overlap_bytes:
-                return
-            self._copy_up(image)
-            if not progress(0.5):
-                raise FlattenStopped(image_id)
-            self.link.reach("images.flatten:copying")
-            if image_id not in self.ceph.images.by_id:  # others may go on meanwhile
-                raise ImageMissing(image_id)
-            self._copy_up(image)
-            progress(1.0)
-            views = _flattened(image)
-            if not any(one.overlap_bytes for one in image.snaps.values() if one not in views):
-                self.ceph.images.detach(image, lambda point: self.link.reach(f"images.flatten:{point}"))
-                image.parent = None
-            for view in views:
-                view.overlap_bytes = 0
+            if image.parent is not None and image.overlap_bytes:
+                self._flatten(image, progress)
+            self._unpin(image)
+
+    def _flatten(self, image: StoredImage, progress: Callable[[float], bool]) -> None:
+        if "deep-flatten" not in image.features:
+            self._pin(image)
+            self.link.reach("images.flatten:pinned")
+        self._copy_up(image)
+        if not progress(0.5):
+            self._unpin(image)
+            raise FlattenStopped(image.image_id)
+        self.link.reach("images.flatten:copying")
+        if image.image_id not in self.ceph.images.by_id:  # others may go on meanwhile
+            raise ImageMissing(image.image_id)
+        self._copy_up(image)
+        progress(1.0)
+        views = _flattened(image)
+        if not any(one.overlap_bytes for one in image.snaps.values() if one not in views):
+            self.ceph.images.detach(image, lambda point: self.link.reach(f"images.flatten:{point}"))
+        for view in _flattened(image):  # a snap that was cut meanwhile keeps its link
+            view.overlap_bytes = 0
+        if not any(one.overlap_bytes for one in image.snaps.values()):
+            image.parent = None
+
+    @seam("images.unpin")
+    def unpin(self, image_id: str) -> None:
+        with self.writing(self.opened(image_id)) as image:
+            self._unpin(image)
+
+    def _pin(self, image: StoredImage) -> None:
+        if image.find_snap(PIN) is None:
+            self._make(image, PIN)
+
+    def _unpin(self, image: StoredImage) -> None:
+        for one in list(image.snaps.values()):
+            if one.is_pin and one.kind is SnapKind.USER:
+                self._remove(image, one)
+            elif one.is_pin and not one.children:
+                self.ceph.images.drop_snap(image, one.snap_id)
 
     def _copy_up(self, image: StoredImage) -> None:
         for view in _flattened(image):

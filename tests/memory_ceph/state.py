@@ -11,6 +11,7 @@ from csi_driver.ceph.api import CloneSource, ParentSnap, SnapKind
 
 BLOCK = 1 << 20
 """Bytes of a block."""
+PIN = "csi-flatten"
 
 
 @dataclass(eq=False)
@@ -29,6 +30,10 @@ class StoredSnap:
     group: "StoredGroup | None" = None
     children: dict[str, int] = field(default_factory=dict)
     """Clone format of each image that is listed as a child, by its id."""
+
+    @property
+    def is_pin(self) -> bool:
+        return PIN in (self.name, self.original_name)
 
 
 @dataclass(eq=False)

@@ -86,7 +86,8 @@ class History:
             if isinstance(fault, do.Timeout):
                 link.replace()
                 raise ClusterTimeout(f"{point}: no answer")
-            if point.endswith((":before", ":after", ":copying")):  # elsewhere librbd is in the middle of its work
+            if point.endswith((":before", ":after")) or point.startswith("images.flatten:"):
+                # elsewhere librbd is in the middle of its work
                 if fault.is_long:
                     self.world.wait(WAIT_S)
                 self._meanwhile(step.action, fault.action or step.action, 1 - step.by)

@@ -152,8 +152,13 @@ _POINTS: dict[type[Action], tuple[str, ...]] = {
         *("images.purge:after", "images.shrink:before", "images.shrink:after", "images.move_to_trash:both"),
     ),
     Flatten: (
-        *("images.flatten:before", "images.flatten:copying", "images.flatten:delisted", "images.flatten:unlinked"),
-        *("images.flatten:after", "ancestry.drop_parent:before"),
+        *("images.flatten:before", "images.flatten:pinned", "images.flatten:copying", "images.flatten:delisted"),
+        *(
+            "images.flatten:unlinked",
+            "images.flatten:after",
+            "images.remove_snap:trashed",
+            "ancestry.drop_parent:before",
+        ),
     ),
 }
 """Where librbd and the driver leave the most different things behind."""

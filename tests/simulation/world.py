@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from csi_driver.ceph.api import Clusters, Pool
+from csi_driver.journal.flatten_queue import FlattenQueue
 from csi_driver.operations.site import PoolKey
 from tests.memory_ceph import BLOCK, Client, MemoryCeph, MemoryClusters
 from tests.memory_ceph.seam import Link
@@ -157,11 +158,12 @@ class MemoryWorld:
         ]
         found += [f"header {image_id}" for image_id in self.ceph.images.by_id.keys() - set(named.values())]
         found += [f"lesser size of {image_id}" for image_id, image in self.ceph.images.by_id.items() if image.is_cut]
+        queued = {entry.image_id for entry in FlattenQueue(self.pool, "default").entries()}
         found += [
             f"snap {image_id}@{snap.name}"
             for image_id, image in self.ceph.images.by_id.items()
             for snap in image.snaps.values()
-            if snap.name[-_UUID:] not in entries and not snap.original_name
+            if snap.name[-_UUID:] not in entries and not snap.original_name and not (snap.is_pin and image_id in queued)
         ]
         return found
 

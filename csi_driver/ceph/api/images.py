@@ -82,7 +82,10 @@ class Images(Protocol):
         """
 
     def drop_trashed_snaps(self, image_id: str) -> None:
-        """Removes the snaps in the trash namespace that no clone needs: whose removal was cut short. Raises ImageMissing."""
+        """Removes the snaps in the trash namespace that no clone needs: whose removal was cut short.
+
+        And the pin, of an image that nobody flattens any more. Raises ImageMissing.
+        """
 
     def snap_ids(self, image_id: str) -> tuple[int, ...]:
         """Ids of all snaps of all kinds, without opening the image; none for an image that is not there."""
@@ -115,8 +118,12 @@ class Images(Protocol):
         """Copies what the image still reads of its parent, and cuts it off.
 
         `progress` is told the part that is done, and answers whether to go on; it may wait, and must ask Ceph nothing. Where
-        a client has the image's lock, that one copies and nothing is waited for. Raises ImageMissing, FlattenStopped.
+        a client has the image's lock, that one copies and nothing is waited for. What is cut meanwhile can be read. An image
+        without deep-flatten is pinned until the end. Raises ImageMissing, FlattenStopped.
         """
+
+    def unpin(self, image_id: str) -> None:
+        """Removes the pin of a flatten that was cut short; fine without one. Raises ImageMissing."""
 
     def grow(self, name: str, size_bytes: int) -> int:
         """Grows to `size_bytes` unless it is as large already; the size afterwards. Raises ImageMissing. Never shrinks."""

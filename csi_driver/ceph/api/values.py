@@ -51,7 +51,10 @@ class Snap:
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """What opening an image read-only tells. `has_parent`: of its head; a shrunk image's snaps may have one still."""
+    """What opening an image read-only tells. `has_parent`: of its head; a shrunk image's snaps may have one still.
+
+    is_pinned: by a flatten that goes on or was cut short; its pin is none of the snaps.
+    """
 
     image_id: str
     size_bytes: int
@@ -60,6 +63,7 @@ class ImageInfo:
     snaps: tuple[Snap, ...]
     has_parent: bool
     watchers: tuple[Watcher, ...]
+    is_pinned: bool = False
 
 
 @dataclass(frozen=True)
