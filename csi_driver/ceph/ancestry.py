@@ -1,8 +1,8 @@
 """What images' headers say of their parents, by class calls: no image is opened, so that it works on one that cannot be.
 
 An image has one parent, whichever of its head and its snaps still overlaps it (Ceph: src/cls/rbd/cls_rbd.cc; parent_get,
-parent_overlap_get, remove_parent, children_list, get_children, child_attach, add_child,
-snapshot_get, op_features_get).
+parent_overlap_get, remove_parent, children_list, get_children, child_attach, add_child, child_detach, remove_child,
+get_snapcontext, snapshot_get, op_features_get).
 """
 
 import struct
@@ -50,7 +50,7 @@ class HeaderAncestry:
         return _parent(self._headers, image_id)
 
     def children(self, image_id: str, snap_id: int) -> list[Child]:
-        return sorted(_listed(self._headers, image_id, snap_id))
+        return sorted(Child(place[0], child) for place, child in _listed(self._headers, image_id, snap_id))
 
     def is_listed(self, image_id: str) -> bool:
         """A clone of format 2 stands in the parent's header, one of format 1 in an object beside the clone."""
@@ -58,12 +58,14 @@ class HeaderAncestry:
         if parent is None:
             return False
         with self._elsewhere(parent.pool_id, parent.namespace) as headers:
-            if Child(self._place[0], image_id) in _listed(headers, parent.image_id, parent.snap_id):
+            if (self._place, image_id) in _listed(headers, parent.image_id, parent.snap_id):
                 return True
-        snap = struct.pack("<Q", parent.snap_id)
-        key = struct.pack("<q", parent.pool_id) + _packed(parent.image_id) + snap
-        named = self._headers.ask("rbd_children", "rbd", "get_children", key, most=_LONG)
-        return named is not None and image_id in _texts(named)
+        return image_id in self._listed_beside(parent)
+
+    def _listed_beside(self, parent: ParentSnap) -> set[str]:
+        """The clones of format 1 in this pool and namespace."""
+        named = self._headers.ask("rbd_children", "rbd", "get_children", _key(parent), most=_LONG)
+        return set() if named is None else _texts(named)
 
     def list_again(self, image_id: str) -> None:
         with step("ancestry.list_again", image_id):
@@ -76,15 +78,40 @@ class HeaderAncestry:
                 if headers.ask(_header(parent.image_id), "rbd", "snapshot_get", snap) is None:
                     raise ImageMissing(f"snap {parent.snap_id} of {parent.image_id}")
                 if raw is not None and struct.unpack("<Q", raw)[0] & _CLONE_CHILD:
-                    pool_id, namespace = self._place
-                    child = struct.pack("<q", pool_id) + _packed(image_id) + _packed(namespace)
-                    spec = struct.pack("<BBI", 2, 1, len(child)) + child
+                    listed = snap + _spec(self._place, image_id)
                     with suppress(ObjectExists):
-                        headers.execute(_header(parent.image_id), "rbd", "child_attach", snap + spec)
+                        headers.execute(_header(parent.image_id), "rbd", "child_attach", listed)
                     return
-            key = struct.pack("<q", parent.pool_id) + _packed(parent.image_id) + snap
             with suppress(ObjectExists):
-                self._headers.execute("rbd_children", "rbd", "add_child", key + _packed(image_id))
+                self._headers.execute("rbd_children", "rbd", "add_child", _key(parent) + _packed(image_id))
+
+    def unlist_strays(self, snap: ParentSnap) -> int:
+        with step("ancestry.unlist_strays", snap.image_id):
+            unlisted = 0
+            with self._elsewhere(snap.pool_id, snap.namespace) as headers:
+                for place, child in sorted(_listed(headers, snap.image_id, snap.snap_id)):
+                    if not self._is_stray(place, child, snap):
+                        return unlisted
+                    gone = struct.pack("<Q", snap.snap_id) + _spec(place, child)
+                    with suppress(ObjectMissing):
+                        headers.execute(_header(snap.image_id), "rbd", "child_detach", gone)
+                    unlisted += 1
+            for child in sorted(self._listed_beside(snap)):
+                if not self._is_stray(self._place, child, snap):
+                    return unlisted
+                with suppress(ObjectMissing):
+                    self._headers.execute("rbd_children", "rbd", "remove_child", _key(snap) + _packed(child))
+                unlisted += 1
+            return unlisted
+
+    def _is_stray(self, place: Place, image_id: str, snap: ParentSnap) -> bool:
+        """Neither the image nor a snap of it reads through `snap`. A snap of before Nautilus may name a parent of its own."""
+        with self._elsewhere(*place) as headers:
+            if _parent(headers, image_id) == snap:
+                return False
+            return not any(
+                _overlaps(headers, ParentSnap(*place, image_id, one)) for one in _snap_ids(headers, image_id)
+            )
 
     def count(self, image_id: str, snap_id: int | None = None) -> int:
         with step("ancestry.count", image_id):
@@ -147,16 +174,35 @@ def _texts(raw: bytes) -> set[str]:
     return found
 
 
-def _listed(headers: Headers, image_id: str, snap_id: int) -> set[Child]:
-    """A number (u32), then each ChildImageSpec: version (2 bytes), length (u32), pool (i64), id, namespace."""
+def _key(parent: ParentSnap) -> bytes:
+    """Of a snap in the object `rbd_children`, which lies beside its clones of format 1."""
+    return struct.pack("<q", parent.pool_id) + _packed(parent.image_id) + struct.pack("<Q", parent.snap_id)
+
+
+def _spec(place: Place, image_id: str) -> bytes:
+    """ChildImageSpec: version (2 bytes), length (u32), pool (i64), id, namespace."""
+    pool_id, namespace = place
+    child = struct.pack("<q", pool_id) + _packed(image_id) + _packed(namespace)
+    return struct.pack("<BBI", 2, 1, len(child)) + child
+
+
+def _listed(headers: Headers, image_id: str, snap_id: int) -> set[tuple[Place, str]]:
+    """A number (u32), then each ChildImageSpec, which has no namespace in its first version."""
     raw = headers.ask(_header(image_id), "rbd", "children_list", struct.pack("<Q", snap_id), most=_LONG)
-    found: set[Child] = set()
+    found: set[tuple[Place, str]] = set()
     if raw is None:
         return found
     (number,) = struct.unpack_from("<I", raw)
     at = 4
     for _ in range(number):
-        length, pool_id = struct.unpack_from("<Iq", raw, at + 2)
-        found.add(Child(pool_id, _text(raw, at + 14)[0]))
+        version, _, length, pool_id = struct.unpack_from("<BBIq", raw, at)
+        child, behind = _text(raw, at + 14)
+        found.add(((pool_id, _text(raw, behind)[0] if version > 1 else ""), child))
         at += 6 + length
     return found
+
+
+def _snap_ids(headers: Headers, image_id: str) -> tuple[int, ...]:
+    """SnapContext: the newest id (u64), the number (u32), each id (u64)."""
+    raw = headers.ask(_header(image_id), "rbd", "get_snapcontext", b"", most=_LONG)
+    return () if raw is None else struct.unpack_from(f"<{struct.unpack_from('<I', raw, 8)[0]}Q", raw, 12)

@@ -17,6 +17,7 @@ from csi_driver.operations.pool_tasks import Swept
 from csi_driver.operations.retention import is_kept
 from csi_driver.operations.site import Site, group_lock, snapshot_lock, volume_lock
 from csi_driver.operations.snapshot_deletion import finish_snapshot_delete
+from csi_driver.operations.strays import free_clone_snap, free_snapshot, free_trashed_snaps
 from csi_driver.operations.tombstones import is_held_by_snaps
 
 _CLEARED = Swept(cleared=1)
@@ -44,6 +45,7 @@ def clear_volume(site: Site, uuid: str, locks: KeyedLocks) -> Swept:
     if entry.state in (State.TRASHED, State.PURGING):
         _purge(site, _claim(site, site.journal, entry))
         if not remove_clone_snap(site, entry):
+            free_clone_snap(site, entry)
             raise Busy(f"the snap that image {entry.image_name} was cloned from cannot be removed yet")
         site.journal.forget(entry.uuid, State.PURGING)
         return _CLEARED
@@ -84,6 +86,7 @@ def clear_snapshot(site: Site, uuid: str, locks: KeyedLocks) -> Swept:
         _purge(site, _claim(site, site.snapshots, entry))
         site.snapshots.forget(entry.uuid, State.PURGING)
         return _CLEARED
+    free_snapshot(site, entry)
     raise Busy(f"snapshot {uuid} waits for copies of it")
 
 
@@ -123,11 +126,7 @@ def _purge(site: Site, entry: VolumeEntry | SnapshotEntry) -> None:
         try:
             images.purge(entry.image_id)
         except ImageHasSnapshots:
-            # Perhaps only some whose removal a crash cut short: librbd never comes back to them.
-            try:
-                images.drop_trashed_snaps(entry.image_id)
-            except ImageMissing:
-                pass  # says only that it cannot be opened, as with a parent that is gone: what is there, the purge tells
+            free_trashed_snaps(site, entry.image_id)  # librbd never comes back to them; what is left, the purge tells
             images.purge(entry.image_id)
     except ImageMissing:
         pass  # purged before

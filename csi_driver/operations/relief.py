@@ -3,16 +3,18 @@
 The snap of a clone of a volume, and a deleted snapshot with clones, stay in the trash namespace for as long as these need
 them, and the kernel client maps no image with more than 510 snaps of all kinds. So from a number on each further cut has a
 few copies queued, those of the oldest snaps first. A copy without deep-flatten that has snaps of its own would hold its snap
-even when it is flat, and one whose class says `never` is left alone: they are passed over.
+even when it is flat, and one whose class says `never` is left alone: they are passed over. Where none is left to queue, snaps
+that list clones by mistake go (strays.py).
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import structlog
 
 from csi_driver.ceph.api import ImageMissing, SnapKind
-from csi_driver.errors import NotFound
+from csi_driver.errors import DriverError, NotFound
 from csi_driver.journal.layout import State
 from csi_driver.model import FlattenMode
 from csi_driver.notices import MANY_SNAPSHOTS, Notice
@@ -20,6 +22,7 @@ from csi_driver.operations.depth import enqueue
 from csi_driver.operations.modification import class_policy
 from csi_driver.operations.origin import MOST_SNAPS
 from csi_driver.operations.site import PoolKey, Site
+from csi_driver.operations.strays import free_trashed_snaps
 
 log = structlog.get_logger(__name__)
 
@@ -47,6 +50,9 @@ def relieve(site: Site, image_id: str, flatten_soon: Callable[[PoolKey], None]) 
             queued += _is_queued(site, child.pool_id, child.image_id, flatten_soon)
         if queued >= QUEUED_AT_ONCE:
             break
+    if not queued:
+        with suppress(DriverError):  # a help, and no reason to refuse the cut
+            free_trashed_snaps(site, image_id)
     if (count - RELIEF_AT) % _TELL_EVERY == 0:
         _tell(site, image_id, count)
     log.info("copies of an image with many snaps are flattened", image=image_id, snaps=count, queued=queued)

@@ -1,5 +1,7 @@
 """Chains of parents: the contract of `Ancestry` in csi_driver/ceph/api."""
 
+from contextlib import suppress
+
 import pytest
 
 from csi_driver.ceph.api import Child, CloneSource, FlattenStopped, ImageBusy, ImageMissing, Pool
@@ -136,3 +138,41 @@ def test_an_image_is_named_by_its_id_unless_it_is_in_the_trash(pool: Pool, image
     assert pool.images.find_name("none") is None
     pool.images.move_to_trash(f"{image}-clone")
     assert pool.images.find_name(clone_id) is None
+
+
+def test_a_clone_that_lost_its_link_is_taken_off_the_list(pool: Pool, image: str, clone_id: str) -> None:
+    """Whether it lives or is gone: librbd itself comes back to neither."""
+    parent = pool.ancestry.find_parent(clone_id)
+    assert parent
+    pool.ancestry.drop_parent(clone_id)
+    assert pool.ancestry.unlist_strays(parent) == 1
+    assert pool.ancestry.children(parent.image_id, parent.snap_id) == []
+    assert pool.ancestry.unlist_strays(parent) == 0
+    pool.images.remove_snap(parent.image_id, SNAP)
+    assert pool.images.snap_ids(parent.image_id) == ()
+    assert pool.ancestry.unlist_strays(parent) == 0
+
+
+def test_a_clone_that_is_gone_is_taken_off_the_list(pool: Pool, image: str, clone_id: str) -> None:
+    parent = pool.ancestry.find_parent(clone_id)
+    assert parent
+    pool.ancestry.drop_parent(clone_id)
+    pool.images.remove(f"{image}-clone")
+    with suppress(ImageBusy):  # format 1
+        pool.images.remove_snap(parent.image_id, SNAP)
+    assert pool.images.snap_ids(parent.image_id) == (parent.snap_id,), "it is held"
+    assert pool.ancestry.unlist_strays(parent) == 1
+    pool.images.remove_snap(parent.image_id, SNAP)
+    assert pool.images.snap_ids(parent.image_id) == ()
+
+
+def test_a_clone_stays_on_the_list_while_it_or_a_snap_of_it_reads_through(
+    pool: Pool, image: str, clone_id: str
+) -> None:
+    parent = pool.ancestry.find_parent(clone_id)
+    assert parent
+    assert pool.ancestry.unlist_strays(parent) == 0
+    pool.images.cut(clone_id, SNAP, most=1)
+    pool.images.flatten(clone_id, lambda _part: True)
+    assert pool.ancestry.unlist_strays(parent) == 0
+    assert pool.ancestry.is_listed(clone_id)

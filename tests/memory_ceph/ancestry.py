@@ -2,15 +2,16 @@
 
 from csi_driver.ceph.api import Child, ImageMissing, ParentSnap
 from tests.memory_ceph.seam import Link, seam
-from tests.memory_ceph.state import Images
+from tests.memory_ceph.state import Images, Place
 
 
 class MemoryAncestry:
     """`Ancestry` over all images of the cluster."""
 
-    def __init__(self, link: Link, images: Images) -> None:
+    def __init__(self, link: Link, images: Images, place: Place) -> None:
         self.link = link
         self._images = images
+        self._place = place
 
     @seam("ancestry.has_header")
     def has_header(self, image_id: str) -> bool:
@@ -42,6 +43,22 @@ class MemoryAncestry:
         if image is None or above is None:
             raise ImageMissing(image_id)
         above[1].children[image_id] = image.clone_format
+
+    @seam("ancestry.unlist_strays")
+    def unlist_strays(self, snap: ParentSnap) -> int:
+        above = self._images.snap_at(snap)
+        listed = sorted(above[1].children.items(), key=lambda child: (child[1] == 1, child[0])) if above else []
+        unlisted = 0
+        for child, kind in listed:
+            image = self._images.by_id.get(child)
+            if kind == 1 and image and image.place is not self._place:
+                continue
+            if image and image.parent == snap:
+                break
+            assert above
+            del above[1].children[child]
+            unlisted += 1
+        return unlisted
 
     @seam("ancestry.count")
     def count(self, image_id: str, snap_id: int | None = None) -> int:

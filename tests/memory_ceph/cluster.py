@@ -183,7 +183,7 @@ class MemoryPool:
         self.leases: Leases = objects
         self.images: Images = MemoryImages(cluster, ceph, place)
         self.groups: Groups = MemoryGroups(cluster, ceph, place)
-        self.ancestry: Ancestry = MemoryAncestry(cluster, ceph.images)
+        self.ancestry: Ancestry = MemoryAncestry(cluster, ceph.images, place)
 
 
 class MemoryClusters:

@@ -59,3 +59,20 @@ def test_a_copy_that_would_keep_its_snap_or_must_not_be_flattened_is_passed_over
         live(history, [Flatten()])
         assert trashed_snaps(history) == 2
         end(history, order=0)
+
+
+def test_a_snap_that_lists_a_copy_by_mistake_goes_where_no_flatten_would_free_one() -> None:
+    """The copy has lost its link, and reads what it read."""
+    with virtual_world() as clock:
+        world = MemoryWorld(clock)
+        history = History(world)
+        kept = (Create(number, source=0, mode=FlattenMode.NEVER) for number in (2, 3))
+        live(history, [Create(0), Create(1, source=0), *kept])
+        copy = history.invariants.volume_entry(history.model.volumes["volume-1"].handle)
+        stored = world.ceph.images.by_id[copy.image_id]
+        world.ceph.images.copy_up(stored, stored)
+        history.world.pool.ancestry.drop_parent(copy.image_id)
+        assert trashed_snaps(history) == 3
+        live(history, [Snapshot(0, 0)])
+        assert trashed_snaps(history) == 2
+        end(history, order=0)

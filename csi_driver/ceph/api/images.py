@@ -193,6 +193,13 @@ class Ancestry(Protocol):
     def list_again(self, image_id: str) -> None:
         """Puts the image back on the list of the snap that it names as its parent. Raises ImageMissing: the snap is gone."""
 
+    def unlist_strays(self, snap: ParentSnap) -> int:
+        """Takes off a snap's list the clones that do not read through it: such as are gone, or flat with all their snaps.
+
+        One after another, until one is met that does, so that the snap must stay; how many. Those of format 2 wherever they
+        lie, those of format 1 of this pool and namespace. Fine when the snap is gone.
+        """
+
     def drop_parent(self, image_id: str) -> None:
         """Removes the head's link to a parent, and with deep-flatten that of the snaps. Raises ImageMissing: it has none.
 
