@@ -59,6 +59,8 @@ class DriverProcess:
         self._command = (*prefix, sys.executable, "-m", "csi_driver", "serve", *endpoint, *arguments)
         self._environment = {**_outside_of_kubernetes(), **environment}
         self._process: Process | None = None
+        self.died_with: int | None = None
+        """The exit code of the process that `has_died` last said to be dead."""
         self.rpc = Driver(self.socket)
 
     @classmethod
@@ -132,9 +134,10 @@ class DriverProcess:
 
     def has_died(self) -> bool:
         """Whether the process has ended of itself; then it can be started again."""
-        if self._running().poll() is None:
+        code = self._running().poll()
+        if code is None:
             return False
-        self._process = None
+        self._process, self.died_with = None, code
         return True
 
     def send(self, number: signal.Signals) -> None:

@@ -1,6 +1,7 @@
 """A driver process as the histories see it: operations by their names, which are calls over its socket."""
 
 import random
+import signal
 import threading
 import time
 import uuid
@@ -85,9 +86,10 @@ class Replica:
     # ── its life ──
 
     def revive(self) -> None:
-        """Start it again if it has died of its fail point."""
+        """Start it again if it has died of its fail point, or of a crash."""
         if self._driver.has_died():
-            self.deaths[self._armed] += 1
+            code = self._driver.died_with
+            self.deaths[self._armed if code == -signal.SIGKILL else f"exit code {code}"] += 1
             self._start()
 
     def die(self) -> None:
