@@ -27,8 +27,26 @@ class SnapshotClaim:
 
 
 @dataclass(frozen=True)
+class MemberClaim:
+    """A snapshot of a group, and the volume that it is of."""
+
+    source: Handle
+    snapshot: Handle
+
+
+@dataclass(frozen=True)
+class GroupClaim:
+    """A group snapshot that was handed out."""
+
+    handle: Handle
+    request_name: str
+    members: tuple[MemberClaim, ...]
+
+
+@dataclass(frozen=True)
 class Claims:
-    """All of them."""
+    """All of them. The snapshots may be those of groups, too."""
 
     volumes: tuple[VolumeClaim, ...] = ()
     snapshots: tuple[SnapshotClaim, ...] = ()
+    groups: tuple[GroupClaim, ...] = ()

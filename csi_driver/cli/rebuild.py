@@ -15,6 +15,7 @@ from csi_driver.cli.audit import CLEAN, FINDINGS, pool_keys, tell_progress
 from csi_driver.cli.volume import MisusedError, operator_at, place_options
 from csi_driver.config import DEFAULT_DRIVER_NAME
 from csi_driver.errors import DriverError, InvalidRequest
+from csi_driver.journal.layout import GROUPS
 from csi_driver.mapping_file import read_cluster_mapping
 
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be restored.")
 @click.option(
-    "--objects", type=_FILE, help="PVs (and VolumeSnapshotContents) as `kubectl get -o json` or yaml prints them."
+    "--objects",
+    type=_FILE,
+    help="PVs (and contents of snapshots and groups) as `kubectl get -o json` or yaml prints them.",
 )
 @click.option("--kubernetes", "from_api", is_flag=True, help="Ask the Kubernetes API for them.")
 @click.option("--metadata", "by_metadata", is_flag=True, help="Also believe what images say whose volume they are.")
@@ -40,7 +43,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--pool", help="Only this pool, not every one that the credentials may read.")
 @place_options
 def rebuild(*, yes: bool, dry_run: bool, style: str, by_metadata: bool, **scope: Any) -> None:
-    """Restore entries and names of volumes and snapshots that the journal has lost; what stands there is never changed.
+    """Restore entries and names of volumes, snapshots and groups that the journal has lost; what stands there stays.
 
     Exit code 0: nothing is left to be restored, 1: something is, 2: it could not be looked at.
     """
@@ -52,7 +55,8 @@ def rebuild(*, yes: bool, dry_run: bool, style: str, by_metadata: bool, **scope:
             for key in pool_keys(operator, scope["cluster_id"], scope["pool"])
             for one in operator.rebuilder.look(key, claims, tell_progress(key), by_metadata=by_metadata)
         ]
-        possible = [one for one in lost if one.wanted.is_possible]
+        # Groups last: their volumes may be in another pool.
+        possible = sorted((one for one in lost if one.wanted.is_possible), key=lambda one: one.wanted.kind is GROUPS)
         _show(lost, style)
         if possible and not yes and not dry_run:
             click.confirm(f"restore {len(possible)} of {len(lost)}?", abort=True, err=style == "json")

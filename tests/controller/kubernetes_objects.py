@@ -1,4 +1,4 @@
-"""PersistentVolumes and VolumeSnapshotContents as `kubectl get -o json` prints them, of volumes that the tests made."""
+"""PersistentVolumes and contents of snapshots and groups as `kubectl get -o json` prints them."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -38,6 +38,24 @@ def snapshot_content(uid: str, snapshot: pb.Snapshot) -> dict[str, Any]:
             "volumeSnapshotRef": {"kind": "VolumeSnapshot", "namespace": "shop", "name": "kept", "uid": uid},
         },
         "status": {"snapshotHandle": snapshot.snapshot_id},
+    }
+
+
+def group_content(
+    uid: str, group: pb.VolumeGroupSnapshot, *, members: str = "volumeSnapshotInfoList"
+) -> dict[str, Any]:
+    """Of a group snapshot that was asked for as `groupsnapshot-<uid>`. members: the list's name, as versions have it."""
+    pairs = [{"volumeHandle": one.source_volume_id, "snapshotHandle": one.snapshot_id} for one in group.snapshots]
+    return {
+        "apiVersion": "groupsnapshot.storage.k8s.io/v1",
+        "kind": "VolumeGroupSnapshotContent",
+        "metadata": {"name": f"groupsnapcontent-{uid}"},
+        "spec": {
+            "driver": DRIVER,
+            "source": {"volumeHandles": [one.source_volume_id for one in group.snapshots]},
+            "volumeGroupSnapshotRef": {"kind": "VolumeGroupSnapshot", "namespace": "shop", "name": "kept", "uid": uid},
+        },
+        "status": {"volumeGroupSnapshotHandle": group.group_snapshot_id, members: pairs},
     }
 
 

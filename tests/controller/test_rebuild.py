@@ -11,7 +11,7 @@ import pytest
 
 from csi_driver.ceph.api import Pool, Write
 from csi_driver.dev.layout import DevCeph
-from csi_driver.journal.layout import SNAPSHOTS, VOLUMES
+from csi_driver.journal.layout import GROUPS, SNAPSHOTS, VOLUMES
 from csi_driver.pb import csi_pb2 as pb
 from tests import image_data
 from tests.controller.calls import Calls
@@ -49,11 +49,11 @@ def rebuild(ceph: DevCeph, *arguments: str, clusters: Path | None = None, fail_a
 
 
 def lose(pool: Pool, *, with_directories: bool = True) -> None:
-    """The entries of all volumes and snapshots, and the directories that lead to them."""
+    """The entries of all volumes, snapshots and groups, and the directories that lead to them."""
+    kinds = (VOLUMES, SNAPSHOTS, GROUPS)
+    entries, directories = (tuple(kind.object_prefix for kind in kinds), tuple(kind.directory_prefix for kind in kinds))
     for name in list(pool.objects.names()):
-        if name.startswith((VOLUMES.object_prefix, SNAPSHOTS.object_prefix)) or (
-            with_directories and name.startswith((VOLUMES.directory_prefix, SNAPSHOTS.directory_prefix))
-        ):
+        if name.startswith(entries) or (with_directories and name.startswith(directories)):
             pool.objects.apply(name, Write(remove_object=True))
 
 

@@ -12,8 +12,8 @@ from csi_driver.journal.layout import SNAPSHOTS, VOLUMES
 from csi_driver.journal.makers import Makers
 from csi_driver.operations.audit.rules import findings
 from csi_driver.operations.audit.survey import survey
-from csi_driver.operations.rebuild.planning import Act
 from csi_driver.operations.rebuild.rebuilder import Lost, Rebuilder
+from csi_driver.operations.rebuild.restoration import Act
 from csi_driver.operations.site import Sites
 from tests.memory_ceph import Crash
 from tests.memory_ceph.seam import Link

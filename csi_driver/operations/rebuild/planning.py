@@ -6,67 +6,41 @@ its snapshots live. A snap is whole or absent, so that a name is all that a snap
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
 
-from csi_driver.ceph.api import Snap, SnapKind
+from csi_driver.ceph.api import SnapKind
 from csi_driver.claims import Claims, SnapshotClaim, VolumeClaim
 from csi_driver.journal.entries import Entry, VolumeEntry
-from csi_driver.journal.layout import SNAPSHOTS, VOLUMES, Kind
+from csi_driver.journal.layout import SNAPSHOTS, VOLUMES
 from csi_driver.journal.reading import Reserved
 from csi_driver.operations.audit.rules import AnyRecords
 from csi_driver.operations.audit.survey import Survey
 from csi_driver.operations.origin import CLONE_PREFIX
+from csi_driver.operations.rebuild.restoration import Act, Restoration
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 
 
-class Act(StrEnum):
-    ENTRY = "entry"
-    """Entry and name are written."""
-    NAME = "name"
-    """The entry is there, and its name's key is written."""
-    NOTHING = "nothing"
-    """A person is needed: `problem` says why."""
+def plan(
+    seen: Survey, claims: Claims, names_elsewhere: Mapping[str, Reserved], of_groups: frozenset[str]
+) -> Iterator[Restoration]:
+    """Of volumes and snapshots.
 
-
-@dataclass(frozen=True)
-class Restoration:
-    """One thing that the journal has lost.
-
-    image: the volume's, the snap's or the snapshot's own · snap: of a native snapshot · source: of the other kind, the
-    image that it was cut of
+    claims: of this pool · names_elsewhere: those of its volumes whose keys are in another pool · of_groups: uuids of
+    snapshots that are restored with a group
     """
-
-    kind: Kind
-    uuid: str
-    request_name: str
-    act: Act
-    image: str = ""
-    snap: Snap | None = None
-    source: str = ""
-    claim: VolumeClaim | None = None
-    problem: str = ""
-
-    @property
-    def is_possible(self) -> bool:
-        return self.act is not Act.NOTHING
-
-
-def plan(seen: Survey, claims: Claims, names_elsewhere: Mapping[str, Reserved]) -> Iterator[Restoration]:
-    """claims: of this pool · names_elsewhere: those of its volumes whose keys are in another pool"""
     for claim in claims.volumes:
         yield from _volume(seen, claim, {**seen.volumes.names, **names_elsewhere})
     by_uuid = {claim.handle.uuid: claim for claim in claims.snapshots}
     found = {one.uuid: one for one in (*_native_snapshots(seen, by_uuid), *_image_snapshots(seen, by_uuid))}
     for uuid, claimed_snapshot in by_uuid.items():
-        if uuid not in found and not _is_known(seen.snapshots, uuid):
+        if uuid not in found and uuid not in of_groups and not _is_known(seen.snapshots, uuid):
             problem = f"there is neither a snap nor an image of snapshot {uuid}"
             found[uuid] = Restoration(SNAPSHOTS, uuid, claimed_snapshot.request_name, Act.NOTHING, problem=problem)
     yield from found.values()
     claimed = {claim.handle.uuid for claim in claims.volumes}
-    yield from (one for one in _unnamed(seen, VOLUMES) if one.uuid not in claimed)
-    yield from _unnamed(seen, SNAPSHOTS)
+    yield from (one for one in _unnamed(seen, seen.volumes) if one.uuid not in claimed)
+    yield from _unnamed(seen, seen.snapshots)
+    yield from _unnamed(seen, seen.groups)
 
 
 def _volume(seen: Survey, claim: VolumeClaim, names: Mapping[str, Reserved]) -> Iterator[Restoration]:
@@ -159,16 +133,15 @@ def _refused(wanted: Restoration, problem: str) -> Restoration:
     return Restoration(SNAPSHOTS, wanted.uuid, wanted.request_name, Act.NOTHING, wanted.image, problem=problem)
 
 
-def _unnamed(seen: Survey, kind: Kind) -> Iterator[Restoration]:
+def _unnamed(seen: Survey, records: AnyRecords) -> Iterator[Restoration]:
     """Entries that say their name themselves."""
-    records = seen.volumes if kind is VOLUMES else seen.snapshots
     for entry in records.entries.values():
         if not entry.is_usable or entry.uuid in records.of_others or _is_found(seen, entry, records):
             continue
         holder = records.names.get(entry.request_name)
         act = Act.NAME if holder is None else Act.NOTHING
-        problem = f"the name is that of {kind.noun} {holder.uuid}" if holder else ""
-        yield Restoration(kind, entry.uuid, entry.request_name, act, entry.image_name, problem=problem)
+        problem = f"the name is that of {records.kind.noun} {holder.uuid}" if holder else ""
+        yield Restoration(records.kind, entry.uuid, entry.request_name, act, entry.image_name, problem=problem)
 
 
 def _is_found(seen: Survey, entry: Entry, records: AnyRecords) -> bool:

@@ -1,7 +1,7 @@
 """A rebuild of pools: a survey of each, what follows from it and from the claims, and one restoration after another."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from csi_driver.claims import Claims, VolumeClaim
 from csi_driver.errors import AccessDenied
@@ -9,7 +9,9 @@ from csi_driver.journal.layout import VOLUMES
 from csi_driver.journal.reading import Reserved
 from csi_driver.model import KUBERNETES_METADATA
 from csi_driver.operations.audit.survey import Progress, Survey, survey
-from csi_driver.operations.rebuild.planning import Restoration, plan
+from csi_driver.operations.rebuild.group_planning import plan_groups
+from csi_driver.operations.rebuild.planning import plan
+from csi_driver.operations.rebuild.restoration import Restoration
 from csi_driver.operations.rebuild.restoring import restore
 from csi_driver.operations.site import PoolKey, Site, Sites
 
@@ -40,8 +42,12 @@ class Rebuilder:
                 seen = survey(site, progress)
                 of_pool = _of_pool(site, claims)
                 if by_metadata:
-                    of_pool = Claims((*of_pool.volumes, *_of_metadata(site, seen, of_pool)), of_pool.snapshots)
-                for wanted in plan(seen, of_pool, _names_elsewhere(site, of_pool)):
+                    of_pool = replace(of_pool, volumes=(*of_pool.volumes, *_of_metadata(site, seen, of_pool)))
+                elsewhere = _names_elsewhere(site, of_pool)
+                for wanted in (
+                    *plan(seen, of_pool, elsewhere, _of_groups(seen, claims)),
+                    *plan_groups(seen, of_pool.groups, key.cluster_id),
+                ):
                     yield Lost(key.cluster_id, site.pool.name, str(site.handle(wanted.uuid)), wanted)
         except AccessDenied:
             return
@@ -56,7 +62,14 @@ def _of_pool(site: Site, claims: Claims) -> Claims:
     place = (site.key.cluster_id, site.pool.pool_id)
     volumes = (one for one in claims.volumes if (one.handle.cluster_id, one.handle.pool_id) == place)
     snapshots = (one for one in claims.snapshots if (one.handle.cluster_id, one.handle.pool_id) == place)
-    return Claims(tuple(volumes), tuple(snapshots))
+    groups = (one for one in claims.groups if (one.handle.cluster_id, one.handle.pool_id) == place)
+    return Claims(tuple(volumes), tuple(snapshots), tuple(groups))
+
+
+def _of_groups(seen: Survey, claims: Claims) -> frozenset[str]:
+    """Uuids of snapshots."""
+    claimed = {one.snapshot.uuid for group in claims.groups for one in group.members}
+    return frozenset(claimed | {one.snapshot_uuid for group in seen.groups.entries.values() for one in group.members})
 
 
 def _of_metadata(site: Site, seen: Survey, claims: Claims) -> Iterator[VolumeClaim]:

@@ -9,14 +9,22 @@ from csi_driver.ids import Handle
 from csi_driver.journal import layout
 from csi_driver.journal.entries import SnapshotEntry, VolumeEntry
 from csi_driver.journal.journal import Journal
-from csi_driver.journal.layout import SNAPSHOTS, State
+from csi_driver.journal.layout import GROUPS, SNAPSHOTS, State
 from csi_driver.journal.reading import E, Reserved
-from csi_driver.operations.rebuild.planning import Act, Restoration
+from csi_driver.operations.rebuild.group_restoring import write_group
+from csi_driver.operations.rebuild.restoration import Act, Restoration
 from csi_driver.operations.site import Site
 
 
 def restore(site: Site, wanted: Restoration) -> None:
-    """Raises Conflict when another has the name by now, Busy when the image is gone or the entry was written just now."""
+    """Raises Conflict when another has the name by now, Busy when the image is gone or the entry was written just now,
+    NotFound when a volume of a group is missing.
+    """
+    if wanted.kind is GROUPS:
+        if wanted.act is Act.ENTRY:
+            write_group(site, wanted)
+        _name(site.groups, wanted)
+        return
     if wanted.kind is SNAPSHOTS:
         if wanted.act is Act.ENTRY:
             _write_snapshot(site, wanted)

@@ -1,0 +1,78 @@
+"""Restoring a group snapshot: the entries of its snapshots, then its own, exclusively, then its name, by compare."""
+
+from csi_driver.ceph.api import ImageMissing, Snap, SnapKind
+from csi_driver.claims import MemberClaim
+from csi_driver.errors import Busy, NotFound
+from csi_driver.journal import layout
+from csi_driver.journal.entries import SnapshotEntry
+from csi_driver.journal.group_entries import GroupEntry, Member
+from csi_driver.journal.layout import State
+from csi_driver.journal.reading import Reserved
+from csi_driver.operations.group_members import member_name
+from csi_driver.operations.rebuild.restoration import Restoration
+from csi_driver.operations.site import Site
+
+
+def write_group(site: Site, wanted: Restoration) -> None:
+    """What is there stays as it is. Raises NotFound for a volume or a snap that is gone, Busy when the group is deleted."""
+    members = tuple(_member(site, claim) for claim in wanted.members)
+    entry = GroupEntry(
+        uuid=wanted.uuid,
+        state=State.COMPLETE,
+        request_name=wanted.request_name,
+        image_name=wanted.image,
+        maker=site.cluster.address,
+        members=members,
+    )
+    created_at = min(_write_member(site, entry, member) for member in members)
+    site.groups.begin_complete(entry, {layout.CREATED_AT: repr(created_at)})
+
+
+def _member(site: Site, claim: MemberClaim) -> Member:
+    with site.beside(claim.source.pool_id) as there:
+        source = there.journal.load(claim.source.uuid)
+        image_id = there.pool.images.find_id(source.image_name) if source and source.is_usable else None
+        if source is None or image_id is None:
+            raise NotFound(f"volume {claim.source} of the group is not there, or not restored yet")
+        return Member(str(claim.source), claim.source.pool_id, source.image_name, image_id, claim.snapshot.uuid)
+
+
+def _write_member(site: Site, group: GroupEntry, member: Member) -> float:
+    """K and O of its snapshot; when it was cut."""
+    with site.beside(member.pool_id) as there:
+        images = there.pool.images
+        if present := there.snapshots.load(member.snapshot_uuid):
+            if not present.is_usable:
+                raise Busy(f"snapshot {member.snapshot_uuid} of the group is being deleted")
+            return present.created_at
+        snap = _snap_of(group, site, there, member)
+        created_at = images.get_snap_time(member.image_id, snap.snap_id)
+        entry = SnapshotEntry(
+            uuid=member.snapshot_uuid,
+            state=State.COMPLETE,
+            request_name=member_name(group, member),
+            image_name="",
+            maker=site.cluster.address,
+            size_bytes=snap.size_bytes,
+            depth=there.pool.ancestry.count(member.image_id, snap.snap_id),
+            source_handle=member.source_handle,
+            source_image=member.image_name,
+            source_image_id=member.image_id,
+            snap_name=snap.name,
+            snap_id=snap.snap_id,
+            group_handle=str(site.handle(group.uuid)),
+        )
+        there.snapshots.claim(entry.request_name, Reserved(entry.uuid))
+        there.snapshots.begin_complete(entry, {layout.SNAP_ID: str(snap.snap_id), layout.CREATED_AT: repr(created_at)})
+        return created_at
+
+
+def _snap_of(group: GroupEntry, site: Site, there: Site, member: Member) -> Snap:
+    try:
+        snaps = there.pool.images.inspect_id(member.image_id).snaps
+    except ImageMissing as error:
+        raise NotFound(f"image {member.image_name} of the group is gone") from error
+    for snap in snaps:
+        if snap.kind is SnapKind.GROUP and (snap.group, snap.group_pool_id) == (group.image_name, site.pool.pool_id):
+            return snap
+    raise NotFound(f"image {member.image_name} has no snap of RBD group {group.image_name}")
