@@ -30,7 +30,7 @@ RELIEF_AT = 300
 """Snaps of all kinds on one image."""
 QUEUED_AT_ONCE = 8
 _TELL_EVERY = 25
-"""Snaps, after which the volume's users are told again."""
+"""Snaps, after which the volume's users are told again, and the lists of clones are looked at."""
 
 _UUID_LENGTH = 36
 
@@ -50,11 +50,11 @@ def relieve(site: Site, image_id: str, flatten_soon: Callable[[PoolKey], None]) 
             queued += _is_queued(site, child.pool_id, child.image_id, flatten_soon)
         if queued >= QUEUED_AT_ONCE:
             break
-    if not queued:
-        with suppress(DriverError):  # a help, and no reason to refuse the cut
-            free_trashed_snaps(site, image_id)
     if (count - RELIEF_AT) % _TELL_EVERY == 0:
         _tell(site, image_id, count)
+        if not queued:
+            with suppress(DriverError):  # a help, and no reason to refuse the cut
+                free_trashed_snaps(site, image_id)
     log.info("copies of an image with many snaps are flattened", image=image_id, snaps=count, queued=queued)
 
 
