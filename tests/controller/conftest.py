@@ -5,12 +5,15 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from csi_driver.ceph.api import Pool
-from csi_driver.dev.inventory import Place, leftovers
+from csi_driver.dev.inventory import Place, inventory
 from csi_driver.dev.layout import DevCeph
 from tests.controller.calls import Calls
 from tests.driver import DriverProcess
 from tests.fixtures.driver import StartDriver
+from tests.fixtures.emptiness import newly_left, pytest_runtest_teardown
 from tests.seam import operators_pool
+
+__all__ = ["pytest_runtest_teardown"]  # holds each module to leaving the pool empty
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +43,11 @@ def pool(ceph_dev: DevCeph) -> Iterator[Pool]:
 def clean_pool(ceph_dev: DevCeph, start_driver: StartDriver) -> Iterator[None]:
     """Nothing of any volume is in the pool after the test, while its drivers still run: they purge behind the answers."""
     yield
-    left = leftovers(ceph_dev, Place("rbd"), known=frozenset(_told))
-    _told.update(left)
-    assert left == frozenset()
+    assert newly_left(ceph_dev) == frozenset()
 
 
-_told: set[str] = set()
-"""What earlier tests have left: it fails one of them, and not all that follow."""
+@pytest.fixture
+def empty_pool(ceph_dev: DevCeph, clean_pool: None) -> None:
+    """Likewise before it, for tests that touch all that is in the pool: also what earlier tests were blamed for."""
+    newly_left(ceph_dev)
+    assert inventory(ceph_dev, Place("rbd")) == frozenset(), "of earlier tests"

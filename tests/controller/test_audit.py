@@ -21,7 +21,7 @@ from tests.controller.planting import Planter
 
 T = TypeVar("T")
 
-pytestmark = pytest.mark.usefixtures("clean_pool")
+pytestmark = pytest.mark.usefixtures("empty_pool")
 
 VOLUMES = int(os.environ.get("AUDITED_VOLUMES", "40"))
 """Good ones."""

@@ -144,6 +144,7 @@ def test_pages_of_snapshots_of_one_volume_add_up(calls: Calls) -> None:
         calls.delete_until_done(volume.volume_id)
 
 
+@pytest.mark.usefixtures("clean_pool")  # its driver is the only one of its journal
 def test_what_the_go_driver_made_is_listed(ceph_dev: DevCeph, start_driver: StartDriver, pool: Pool) -> None:
     """With the sizes that its journal does not record; what it never finished is not there."""
     calls = Calls(start_driver("--controller", clusters=ceph_dev.config_json).rpc, ceph_dev.secrets("provisioner"))

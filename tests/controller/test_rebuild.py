@@ -21,7 +21,7 @@ from tests.controller.test_audit import audit
 from tests.controller.test_ceph_csi import plant_ceph_csi_snapshot, plant_ceph_csi_volume
 from tests.fixtures.driver import StartDriver
 
-pytestmark = pytest.mark.usefixtures("clean_pool")
+pytestmark = pytest.mark.usefixtures("empty_pool")
 
 _ENDED_S = 120
 _POINTS = ["journal.restore:after", "journal.return_name:after", "journal.begin_complete:after"]

@@ -73,6 +73,7 @@ def test_with_the_osd_stopped_every_call_answers_in_time_and_succeeds_later(
         calls.delete_until_done(volume.volume_id)
 
 
+@pytest.mark.usefixtures("clean_pool")
 def test_a_lock_left_by_a_killed_client_delays_no_answer(ceph_dev: DevCeph, start_driver: StartDriver) -> None:
     """librbd waits 30 s for it, whatever the timeouts of librados say; the call answers, and its work goes on."""
     driver = start_driver("--controller", "--timeout", str(TIMEOUT_S), clusters=ceph_dev.config_json)
