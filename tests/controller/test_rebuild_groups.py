@@ -16,7 +16,7 @@ from tests.controller.test_audit import audit
 from tests.controller.test_groups import of, restored, volumes_with
 from tests.controller.test_rebuild import acts, lose, rebuild
 
-pytestmark = pytest.mark.usefixtures("clean_pool")
+pytestmark = pytest.mark.usefixtures("empty_pool")
 
 _NAME = "groupsnapshot-1"
 
