@@ -10,7 +10,7 @@ Calls go through the stubs as they are: typed requests and answers, and what the
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Protocol, Self, cast
 
 import grpc
 
@@ -32,18 +32,42 @@ _NOT_READY = (
 )
 
 
+class Revivable(Protocol):
+    """A driver's process that is started again when it has crashed. life: how often that was."""
+
+    life: int
+
+    def is_revived(self, since: int) -> bool:
+        """Whether it had to be started again, now or by another call, since it was in that life."""
+
+
+class _Repeated(grpc.UnaryUnaryClientInterceptor):
+    """A call whose driver has crashed is made again, as the sidecars do."""
+
+    def __init__(self, process: Revivable) -> None:
+        self._process = process
+
+    def intercept_unary_unary(self, continuation: Callable[..., Any], details: object, request: object) -> Any:
+        life = self._process.life
+        outcome = continuation(details, request)
+        if outcome.code() is grpc.StatusCode.UNAVAILABLE and self._process.is_revived(life):
+            return continuation(details, request)
+        return outcome
+
+
 class Driver:
     """One driver behind its socket; close it, or use it as a context."""
 
-    def __init__(self, socket: Path) -> None:
+    def __init__(self, socket: Path, process: Revivable | None = None) -> None:
         # a subchannel pool of its own: channels in one process would else share a broken connection's waiting time
         options = [*_RECONNECT, ("grpc.use_local_subchannel_pool", 1)]
         self._channel = grpc.insecure_channel(f"unix://{socket}", options=options)
-        self.identity = csi_pb2_grpc.IdentityStub(self._channel)
-        self.controller = csi_pb2_grpc.ControllerStub(self._channel)
-        self.groups = csi_pb2_grpc.GroupControllerStub(self._channel)
-        self.metadata = csi_pb2_grpc.SnapshotMetadataStub(self._channel)
-        self.node = csi_pb2_grpc.NodeStub(self._channel)
+        calls = grpc.intercept_channel(self._channel, _Repeated(process)) if process else self._channel
+        self.identity = csi_pb2_grpc.IdentityStub(calls)
+        self.controller = csi_pb2_grpc.ControllerStub(calls)
+        self.groups = csi_pb2_grpc.GroupControllerStub(calls)
+        self.metadata = csi_pb2_grpc.SnapshotMetadataStub(calls)
+        self.node = csi_pb2_grpc.NodeStub(calls)
 
     def is_ready(self, timeout_s: float) -> bool:
         """Whether Probe answers ready within the time; waits for a socket that is not there yet. Unhealthy: not ready."""

@@ -7,6 +7,9 @@
 
 Each has a directory of its own, short enough for a socket's path: `socket/csi.sock` with nothing beside it, and `log`
 with all that the driver writes to stderr, over restarts too.
+
+librbd 16.2 ends its process now and then (docs/decisions/0030). As the kubelet does, a driver that died of that is started
+again, and the call that met it is repeated, as by a sidecar; stderr tells it with the stacks. A second time fails the test.
 """
 
 import os
@@ -15,6 +18,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,13 +26,16 @@ from typing import Protocol, Self
 
 from tests.client import Driver
 
+CRASHES = (-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS)
+"""Exit codes of a process that librbd has ended."""
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 30.0
 
 
 def _outside_of_kubernetes() -> dict[str, str]:
     """The environment of a driver that knows its nodes from Ceph, wherever the tests run."""
-    return {key: value for key, value in os.environ.items() if key != "KUBERNETES_SERVICE_HOST"}
+    here = {key: value for key, value in os.environ.items() if key != "KUBERNETES_SERVICE_HOST"}
+    return here | {"PYTHONFAULTHANDLER": "1"}
 
 
 class DriverMisbehaved(AssertionError):
@@ -61,7 +68,9 @@ class DriverProcess:
         self._process: Process | None = None
         self.died_with: int | None = None
         """The exit code of the process that `has_died` last said to be dead."""
-        self.rpc = Driver(self.socket)
+        self._reviving = threading.RLock()
+        self.life = 0
+        self.rpc = Driver(self.socket, self)
 
     @classmethod
     def start(
@@ -104,6 +113,24 @@ class DriverProcess:
             if time.monotonic() > deadline:
                 raise DriverMisbehaved(f"the driver was not ready after {ready_within_s} s\n{self.log_tail()}")
             time.sleep(0.05)
+
+    def is_revived(self, since: int) -> bool:
+        """Whether librbd ended the process since that life, so that it was started again. Once; then DriverMisbehaved."""
+        with self._reviving:
+            if self._has_crashed():
+                if self.life:
+                    raise DriverMisbehaved(f"the driver has crashed a second time\n{self.log_tail(120)}")
+                self._tell_crash()
+                self.life, self._process = 1, None
+                self.restart()
+            return self.life > since
+
+    def _has_crashed(self) -> bool:
+        return self._process is not None and self._process.poll() in CRASHES
+
+    def _tell_crash(self) -> None:
+        assert sys.__stderr__
+        sys.__stderr__.write(f"\na driver of the tests crashed, and is started again:\n{self.log_tail(120)}\n")
 
     def pause(self) -> None:
         """SIGSTOP: the process keeps its locks and connections and does nothing."""
@@ -160,7 +187,9 @@ class DriverProcess:
             self.kill()
             raise DriverMisbehaved(f"the driver ran on after SIGTERM\n{self.log_tail()}") from slow
         self._process = None
-        if code != 0:
+        if code in CRASHES and not self.life:
+            self._tell_crash()
+        elif code != 0:
             raise DriverMisbehaved(f"the driver ended with {code} after SIGTERM\n{self.log_tail()}")
 
     def remove(self) -> None:
