@@ -1,5 +1,7 @@
 """The member snapshots of a group: how they are named, told, and known as the driver's own."""
 
+from collections.abc import Iterable
+
 from csi_driver.ceph.api import ImageInfo, Snap, SnapKind
 from csi_driver.errors import Busy, NotFound
 from csi_driver.ids import Handle
@@ -33,6 +35,12 @@ def member_ids(site: Site, entry: GroupEntry) -> frozenset[str]:
     """Handles of the member snapshots."""
     cluster_id = site.key.cluster_id
     return frozenset(str(Handle(cluster_id, one.pool_id, one.snapshot_uuid)) for one in entry.members)
+
+
+def part_of_group(snaps: Iterable[Snap], group: str, pool_id: int) -> Snap | None:
+    """Of an image's snaps that of the RBD group, which lies in that pool."""
+    of_groups = (snap for snap in snaps if snap.kind is SnapKind.GROUP)
+    return next((snap for snap in of_groups if (snap.group, snap.group_pool_id) == (group, pool_id)), None)
 
 
 def is_snap_of_own_group(site: Site, info: ImageInfo, snap: Snap) -> bool:

@@ -12,7 +12,7 @@ from enum import Enum, auto
 
 import structlog
 
-from csi_driver.ceph.api import ImageBusy, ImageInfo, ImageMissing, Snap, SnapKind
+from csi_driver.ceph.api import ImageBusy, ImageInfo, ImageMissing
 from csi_driver.errors import (
     Busy,
     ClusterUnavailable,
@@ -33,7 +33,7 @@ from csi_driver.journal.reading import Lost, Reserved
 from csi_driver.locks import KeyedLocks
 from csi_driver.model import Credentials, GroupSnapshot, GroupSnapshotSpec
 from csi_driver.operations.group_deletion import GROUP_SNAP, finish_group_delete
-from csi_driver.operations.group_members import describe_group, member_name
+from csi_driver.operations.group_members import describe_group, member_name, part_of_group
 from csi_driver.operations.naming import give_back
 from csi_driver.operations.origin import MOST_SNAPS
 from csi_driver.operations.refusals import REFUSALS, told
@@ -252,7 +252,7 @@ class _Creation:
         """K and O of one member's snapshot. Raises NotFound when its volume was deleted meanwhile."""
         with self._site.beside(member.pool_id) as there:
             source = self._living(there, member)
-            snap = _snap_of(entry, self._site, _inspect(there, source))
+            snap = part_of_group(_inspect(there, source).snaps, entry.image_name, self._site.pool.pool_id)
             if snap is None:
                 raise ClusterUnavailable(
                     f"the snap of group {entry.image_name} is missing on image {member.image_name}; repeat the call"
@@ -305,11 +305,3 @@ def _inspect(there: Site, source: VolumeEntry) -> ImageInfo:
     except ImageMissing:
         # Another process may have deleted the volume since its entry was read.
         raise unopened(there, load_usable(there, there.handle(source.uuid))) from None
-
-
-def _snap_of(entry: GroupEntry, site: Site, info: ImageInfo) -> Snap | None:
-    """The image's part of the group's snap."""
-    of_group = (snap for snap in info.snaps if snap.kind is SnapKind.GROUP)
-    return next(
-        (one for one in of_group if (one.group, one.group_pool_id) == (entry.image_name, site.pool.pool_id)), None
-    )

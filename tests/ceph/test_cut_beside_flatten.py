@@ -54,11 +54,12 @@ def test_it_can_be_read_and_keeps_nothing_of_the_parent(ceph_dev: DevCeph, pool:
             images.remove(name)
 
 
-def test_a_pin_that_was_left_goes_with_the_next_flatten_or_alone(ceph_dev: DevCeph, pool: Pool, image: str) -> None:
+def test_a_pin_that_was_left_goes_with_the_purge_or_the_next_flatten(ceph_dev: DevCeph, pool: Pool, image: str) -> None:
     clone, images = f"{image}-clone", pool.images
     parent_id, clone_id = copied(ceph_dev, pool, image)
     ends: list[Callable[[], None]] = [
         lambda: images.unpin(clone_id),
+        lambda: images.drop_trashed_snaps(clone_id),
         lambda: images.flatten(clone_id, lambda _part: True),
     ]
     for end in ends:

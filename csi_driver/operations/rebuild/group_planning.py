@@ -6,12 +6,12 @@ entry says, or the orchestrator.
 
 from collections.abc import Iterable, Iterator
 
-from csi_driver.ceph.api import SnapKind
 from csi_driver.claims import GroupClaim, MemberClaim
 from csi_driver.ids import Handle
 from csi_driver.journal.group_entries import GroupEntry
 from csi_driver.journal.layout import GROUPS
 from csi_driver.operations.audit.survey import Survey
+from csi_driver.operations.group_members import part_of_group
 from csi_driver.operations.rebuild.restoration import Act, Restoration
 
 
@@ -75,7 +75,4 @@ def _members_problem(seen: Survey, claim: GroupClaim, group: str) -> str:
 
 def _has_snap(seen: Survey, image: str, group: str) -> bool:
     facts = seen.images.get(image)
-    snaps = facts.info.snaps if facts and facts.info else ()
-    return any(
-        snap.kind is SnapKind.GROUP and (snap.group, snap.group_pool_id) == (group, seen.pool_id) for snap in snaps
-    )
+    return bool(facts and facts.info and part_of_group(facts.info.snaps, group, seen.pool_id))

@@ -1,6 +1,6 @@
 """Restoring a group snapshot: the entries of its snapshots, then its own, exclusively, then its name, by compare."""
 
-from csi_driver.ceph.api import ImageMissing, Snap, SnapKind
+from csi_driver.ceph.api import ImageMissing, Snap
 from csi_driver.claims import MemberClaim
 from csi_driver.errors import Busy, NotFound
 from csi_driver.journal import layout
@@ -8,7 +8,7 @@ from csi_driver.journal.entries import SnapshotEntry
 from csi_driver.journal.group_entries import GroupEntry, Member
 from csi_driver.journal.layout import State
 from csi_driver.journal.reading import Reserved
-from csi_driver.operations.group_members import member_name
+from csi_driver.operations.group_members import member_name, part_of_group
 from csi_driver.operations.rebuild.restoration import Restoration
 from csi_driver.operations.site import Site
 
@@ -72,7 +72,7 @@ def _snap_of(group: GroupEntry, site: Site, there: Site, member: Member) -> Snap
         snaps = there.pool.images.inspect_id(member.image_id).snaps
     except ImageMissing as error:
         raise NotFound(f"image {member.image_name} of the group is gone") from error
-    for snap in snaps:
-        if snap.kind is SnapKind.GROUP and (snap.group, snap.group_pool_id) == (group.image_name, site.pool.pool_id):
-            return snap
-    raise NotFound(f"image {member.image_name} has no snap of RBD group {group.image_name}")
+    snap = part_of_group(snaps, group.image_name, site.pool.pool_id)
+    if snap is None:
+        raise NotFound(f"image {member.image_name} has no snap of RBD group {group.image_name}")
+    return snap
