@@ -128,7 +128,8 @@ class DriverProcess:
             return self.life > since
 
     def _has_crashed(self) -> bool:
-        return self._process is not None and self._process.poll() in CRASHES
+        process = self._process  # another thread may just be killing it
+        return process is not None and process.poll() in CRASHES
 
     def _count_crash(self) -> None:
         """Tells the first one. Raises DriverMisbehaved from the second on."""
@@ -155,10 +156,11 @@ class DriverProcess:
 
     def kill(self) -> None:
         """SIGKILL, and waits until the process is gone: a crash."""
-        process = self._running()
-        process.kill()
-        process.wait()
-        self._process = None
+        with self._reviving:
+            process = self._running()
+            process.kill()
+            process.wait()
+            self._process = None
 
     def await_death(self) -> None:
         """Waits until the process has died of itself, as a fail point makes it."""

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from typing import IO
 
 from csi_driver import failpoints
-from tests.driver import START_TIMEOUT_S, DriverMisbehaved, DriverProcess
+from tests.driver import CRASHES, START_TIMEOUT_S, DriverMisbehaved, DriverProcess
 
 _LINE = 4096
 
 
 @dataclass
 class _Forked:
-    """A process whose parent reports its end."""
+    """A process whose parent reports its end, to one thread."""
 
     pid: int
     reports: IO[bytes]
@@ -80,11 +80,20 @@ class WarmDriver(DriverProcess):
                 raise DriverMisbehaved(f"the driver was not ready after {ready_within_s} s\n{self.log_tail()}")
             time.sleep(0.01)
 
+    def is_revived(self, since: int) -> bool:
+        """Never: who has it killed starts it again, and a caller that looked as well would take the report of its end."""
+        return False
+
     def has_died(self) -> bool:
-        """Whether the process has killed itself; another may be started then. Raises DriverMisbehaved: it ended otherwise."""
+        """Whether the process has killed itself, or librbd has; another may be started then.
+
+        Raises DriverMisbehaved: it ended otherwise, or librbd ended a second one in these tests.
+        """
         if self._process is not None and (code := self._process.poll()) is not None:
             self._process = None
-            if code != -signal.SIGKILL:
+            if code in CRASHES:
+                self._count_crash()
+            elif code != -signal.SIGKILL:
                 raise DriverMisbehaved(f"the driver ended with {code}\n{self.log_tail()}")
         return self._process is None
 
