@@ -8,6 +8,7 @@ pytest_plugins = [
     "tests.fixtures.attacher",
     "tests.fixtures.ceph",
     "tests.fixtures.driver",
+    "tests.fixtures.hung_tests",
     "tests.fixtures.run_directory",
     "tests.fixtures.seconds",
     "tests.fixtures.workers",

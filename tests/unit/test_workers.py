@@ -23,3 +23,17 @@ def test_groups_are_handed_out_whole(pytestconfig: pytest.Config) -> None:
     )
     scheduler.schedule()
     worker.send_runtest_some.assert_called_with([0, 1, 2])
+
+
+def test_what_a_worker_died_in_is_not_run_again(pytestconfig: pytest.Config) -> None:
+    first, second = Mock(shutting_down=False), Mock(shutting_down=False)
+    config = Mock(getvalue=lambda _: ["popen", "popen"], option=Mock(maxfail=0), hook=pytestconfig.hook)
+    scheduler = Groups(config, None)
+    tests = ["tests/unit/a.py::1", "tests/unit/a.py::2", "tests/unit/a.py::3", "tests/unit/b.py::4"]
+    for worker in (first, second):
+        scheduler.add_node(worker)
+        scheduler.add_node_collection(worker, tests)
+    scheduler.schedule()
+    scheduler.mark_test_complete(first, 0)
+    assert scheduler.remove_node(first) == "tests/unit/a.py::2"
+    second.send_runtest_some.assert_called_with([2])
