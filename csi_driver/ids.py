@@ -18,6 +18,12 @@ MAX_POOL_ID = (1 << 63) - 1
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _TAIL = re.compile(rf"-([0-9a-f]{{16}})-({_UUID})")
 _HEAD = re.compile(r"0001-([0-9a-f]{4})-")
+_UUID_LENGTH = 36
+
+
+def uuid_at_end(name: str) -> str:
+    """Of a handle, or of the name that an image, a snap or a group of a driver has; of another name it is no uuid."""
+    return name[-_UUID_LENGTH:]
 
 
 @dataclass(frozen=True)

@@ -24,16 +24,16 @@ from csi_driver.errors import (
     PoolMissing,
     Rejected,
 )
-from csi_driver.ids import Handle
+from csi_driver.ids import Handle, uuid_at_end
 from csi_driver.journal import layout
-from csi_driver.journal.entries import SnapshotEntry, VolumeEntry
+from csi_driver.journal.entries import VolumeEntry
 from csi_driver.journal.group_entries import GroupEntry, Member
 from csi_driver.journal.layout import State
 from csi_driver.journal.reading import Lost, Reserved
 from csi_driver.locks import KeyedLocks
 from csi_driver.model import Credentials, GroupSnapshot, GroupSnapshotSpec
 from csi_driver.operations.group_deletion import GROUP_SNAP, finish_group_delete
-from csi_driver.operations.group_members import describe_group, member_name, part_of_group
+from csi_driver.operations.group_members import describe_group, part_of_group, write_member
 from csi_driver.operations.naming import give_back
 from csi_driver.operations.origin import MOST_SNAPS
 from csi_driver.operations.refusals import REFUSALS, told
@@ -235,8 +235,7 @@ class _Creation:
             with self._site.beside(member.pool_id) as there:
                 groups.take_out(entry.image_name, there.pool, member.image_name)
         # As with a single snapshot: a delete marks its volume first and looks for snaps afterwards.
-        written = [self._write_snapshot(entry, member) for member in entry.members]
-        created_at = min(one.created_at for one in written)
+        created_at = min([self._write_snapshot(entry, member) for member in entry.members])
         self._journal.complete(entry, {layout.CREATED_AT: repr(created_at)})
         return describe_group(self._site, replace(entry, state=State.COMPLETE, created_at=created_at))
 
@@ -248,8 +247,8 @@ class _Creation:
             except ImageMissing:
                 raise unopened(there, self._living(there, member)) from None
 
-    def _write_snapshot(self, entry: GroupEntry, member: Member) -> SnapshotEntry:
-        """K and O of one member's snapshot. Raises NotFound when its volume was deleted meanwhile."""
+    def _write_snapshot(self, entry: GroupEntry, member: Member) -> float:
+        """When it was cut. Raises NotFound when its volume was deleted meanwhile."""
         with self._site.beside(member.pool_id) as there:
             source = self._living(there, member)
             snap = part_of_group(_inspect(there, source).snaps, entry.image_name, self._site.pool.pool_id)
@@ -257,32 +256,11 @@ class _Creation:
                 raise ClusterUnavailable(
                     f"the snap of group {entry.image_name} is missing on image {member.image_name}; repeat the call"
                 )
-            snapshot = SnapshotEntry(
-                uuid=member.snapshot_uuid,
-                state=State.COMPLETE,
-                request_name=member_name(entry, member),
-                image_name="",
-                maker=self._site.cluster.address,
-                size_bytes=snap.size_bytes,
-                depth=source.depth,
-                source_handle=member.source_handle,
-                source_image=member.image_name,
-                source_image_id=member.image_id,
-                snap_name=snap.name,
-                snap_id=snap.snap_id,
-                created_at=there.pool.images.get_snap_time(member.image_id, snap.snap_id),
-                topology=source.topology,
-                group_handle=str(self._site.handle(entry.uuid)),
-            )
-            there.snapshots.claim(snapshot.request_name, Reserved(snapshot.uuid))
-            there.snapshots.begin_complete(
-                snapshot, {layout.SNAP_ID: str(snap.snap_id), layout.CREATED_AT: repr(snapshot.created_at)}
-            )
-            return snapshot
+            return write_member(self._site, entry, member, snap, source)
 
     def _living(self, there: Site, member: Member) -> VolumeEntry:
         """Raises NotFound when the volume was deleted while the group was cut: the group goes with it."""
-        source = there.journal.load(member.source_handle[-_UUID_LENGTH:])
+        source = there.journal.load(uuid_at_end(member.source_handle))
         if source is None or not source.is_usable:
             raise NotFound(f"volume {member.source_handle!r} was deleted while the snapshot of its group was made")
         return source
@@ -294,9 +272,6 @@ class _Creation:
             raise ClusterUnavailable(f"clearing away group {entry.image_name} did not end: {trouble}") from trouble
         for pool_id in {one.pool_id for one in entry.members}:
             self._purge_soon(replace(self._site.key, pool=pool_id))
-
-
-_UUID_LENGTH = 36
 
 
 def _inspect(there: Site, source: VolumeEntry) -> ImageInfo:

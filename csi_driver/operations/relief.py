@@ -15,6 +15,7 @@ import structlog
 
 from csi_driver.ceph.api import ImageMissing, SnapKind
 from csi_driver.errors import DriverError, NotFound
+from csi_driver.ids import uuid_at_end
 from csi_driver.journal.layout import State
 from csi_driver.model import FlattenMode
 from csi_driver.notices import MANY_SNAPSHOTS, Notice
@@ -31,8 +32,6 @@ RELIEF_AT = 300
 QUEUED_AT_ONCE = 8
 _TELL_EVERY = 25
 """Snaps, after which the volume's users are told again, and the lists of clones are looked at."""
-
-_UUID_LENGTH = 36
 
 
 def relieve(site: Site, image_id: str, flatten_soon: Callable[[PoolKey], None]) -> None:
@@ -60,7 +59,7 @@ def relieve(site: Site, image_id: str, flatten_soon: Callable[[PoolKey], None]) 
 
 def _tell(site: Site, image_id: str, count: int) -> None:
     name = site.pool.images.find_name(image_id) or ""
-    entry = site.journal.load(name[-_UUID_LENGTH:])
+    entry = site.journal.load(uuid_at_end(name))
     if entry is not None and entry.image_id == image_id:
         said = f"it has {count} snapshots, copies included, of at most {MOST_SNAPS}"
         site.tell(Notice(entry.request_name, MANY_SNAPSHOTS, f"{said}: delete some, and copies of it"))
@@ -72,7 +71,7 @@ def _is_queued(site: Site, pool_id: int, image_id: str, flatten_soon: Callable[[
             if not _is_helped(there, image_id):
                 return False
             name = there.pool.images.find_name(image_id) or ""
-            entry = there.journal.load(name[-_UUID_LENGTH:])
+            entry = there.journal.load(uuid_at_end(name))
             if entry is None or entry.image_id != image_id or entry.state is not State.COMPLETE:
                 return False
             if class_policy(entry).changed(entry.mutable).mode is FlattenMode.NEVER:

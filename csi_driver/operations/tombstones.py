@@ -5,12 +5,12 @@ whoever sees that: the DeleteSnapshot, a CreateSnapshot that undid its cut, or t
 """
 
 from csi_driver.ceph.api import ImageInfo, ImageMissing, Snap, SnapKind
+from csi_driver.ids import uuid_at_end
 from csi_driver.journal.entries import VolumeEntry
 from csi_driver.operations.group_members import is_snap_of_own_group
 from csi_driver.operations.origin import CLONE_PREFIX
 from csi_driver.operations.site import Site
 
-_UUID_LENGTH = 36
 _HOLDING = (SnapKind.USER, SnapKind.GROUP)
 
 
@@ -20,7 +20,7 @@ def is_own_snap(site: Site, info: ImageInfo, snap: Snap) -> bool:
         return is_snap_of_own_group(site, info, snap)
     if snap.name.startswith(CLONE_PREFIX):
         return True
-    entry = site.snapshots.load(snap.name[-_UUID_LENGTH:])
+    entry = site.snapshots.load(uuid_at_end(snap.name))
     return entry is not None and entry.source_image_id == info.image_id and entry.snap_name == snap.name
 
 

@@ -1,14 +1,15 @@
 """Restoring a group snapshot: the entries of its snapshots, then its own, exclusively, then its name, by compare."""
 
+from dataclasses import replace
+
 from csi_driver.ceph.api import ImageMissing, Snap
 from csi_driver.claims import MemberClaim
 from csi_driver.errors import Busy, NotFound
+from csi_driver.ids import uuid_at_end
 from csi_driver.journal import layout
-from csi_driver.journal.entries import SnapshotEntry
 from csi_driver.journal.group_entries import GroupEntry, Member
 from csi_driver.journal.layout import State
-from csi_driver.journal.reading import Reserved
-from csi_driver.operations.group_members import member_name, part_of_group
+from csi_driver.operations.group_members import part_of_group, write_member
 from csi_driver.operations.rebuild.restoration import Restoration
 from csi_driver.operations.site import Site
 
@@ -40,31 +41,16 @@ def _member(site: Site, claim: MemberClaim) -> Member:
 def _write_member(site: Site, group: GroupEntry, member: Member) -> float:
     """K and O of its snapshot; when it was cut."""
     with site.beside(member.pool_id) as there:
-        images = there.pool.images
         if present := there.snapshots.load(member.snapshot_uuid):
             if not present.is_usable:
                 raise Busy(f"snapshot {member.snapshot_uuid} of the group is being deleted")
             return present.created_at
         snap = _snap_of(group, site, there, member)
-        created_at = images.get_snap_time(member.image_id, snap.snap_id)
-        entry = SnapshotEntry(
-            uuid=member.snapshot_uuid,
-            state=State.COMPLETE,
-            request_name=member_name(group, member),
-            image_name="",
-            maker=site.cluster.address,
-            size_bytes=snap.size_bytes,
-            depth=there.pool.ancestry.count(member.image_id, snap.snap_id),
-            source_handle=member.source_handle,
-            source_image=member.image_name,
-            source_image_id=member.image_id,
-            snap_name=snap.name,
-            snap_id=snap.snap_id,
-            group_handle=str(site.handle(group.uuid)),
-        )
-        there.snapshots.claim(entry.request_name, Reserved(entry.uuid))
-        there.snapshots.begin_complete(entry, {layout.SNAP_ID: str(snap.snap_id), layout.CREATED_AT: repr(created_at)})
-        return created_at
+        source = there.journal.load(uuid_at_end(member.source_handle))
+        if source is None:
+            raise NotFound(f"volume {member.source_handle} of the group is gone")
+        depth = there.pool.ancestry.count(member.image_id, snap.snap_id)
+        return write_member(site, group, member, snap, replace(source, depth=depth))
 
 
 def _snap_of(group: GroupEntry, site: Site, there: Site, member: Member) -> Snap:

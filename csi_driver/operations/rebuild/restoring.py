@@ -5,7 +5,7 @@ it, so that a repeated create compares the size alone. The volume is used, grown
 """
 
 from csi_driver.errors import Busy, Conflict, NotFound
-from csi_driver.ids import Handle
+from csi_driver.ids import Handle, uuid_at_end
 from csi_driver.journal import layout
 from csi_driver.journal.entries import SnapshotEntry, VolumeEntry
 from csi_driver.journal.journal import Journal
@@ -85,7 +85,7 @@ def _write_snapshot(site: Site, wanted: Restoration) -> None:
         maker=site.cluster.address,
         size_bytes=snap.size_bytes,
         depth=site.pool.ancestry.count(image_id, snap.snap_id),
-        source_handle=str(Handle(site.key.cluster_id, site.pool.pool_id, wanted.image[-_UUID_LENGTH:])),
+        source_handle=str(Handle(site.key.cluster_id, site.pool.pool_id, uuid_at_end(wanted.image))),
         source_image=wanted.image,
         source_image_id=image_id,
         snap_name=snap.name,
@@ -94,9 +94,6 @@ def _write_snapshot(site: Site, wanted: Restoration) -> None:
     created_at = site.pool.images.get_snap_time(image_id, snap.snap_id)
     known = {layout.SNAP_ID: str(snap.snap_id), layout.CREATED_AT: repr(created_at)}
     site.snapshots.begin_complete(entry, known)
-
-
-_UUID_LENGTH = 36
 
 
 def _image_id(site: Site, image: str) -> str:
