@@ -5,6 +5,7 @@ its children; one that cannot be killed (a process in uninterruptible sleep on a
 still returns.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -131,4 +132,7 @@ def _kill(process: subprocess.Popen[str]) -> None:
         process.poll()
     except subprocess.TimeoutExpired:
         log.warning("a killed program did not end; it is left behind", pid=process.pid)
+        for stream in filter(None, (process.stdin, process.stdout, process.stderr)):
+            with contextlib.suppress(OSError):  # what its input still held
+                stream.close()
         _left_behind.append(process)
