@@ -1,7 +1,8 @@
 """Judges a run of csi-sanity by its JSON report: its exit code is 0 even when most specs were skipped.
 
 A run is good when no spec failed and exactly those were skipped that `expected_skips.yaml` lists, each for the reason
-given there: one that starts to be skipped fails the run, and so does one that is listed and now runs.
+given there: one that starts to be skipped fails the run, and so does one that is listed and now runs. Of a run that was asked
+for a part alone, csi-sanity's `-ginkgo.focus`, only the specs of that part are judged.
 """
 
 from collections import Counter
@@ -46,12 +47,14 @@ def as_yaml(skips: Skips) -> str:
     return yaml.safe_dump(by_reason, width=1000, sort_keys=True)
 
 
-def judge(report: Sequence[Mapping[str, Any]], expected: Skips) -> Verdict:
-    """`report` is what -ginkgo.json-report wrote."""
+def judge(report: Sequence[Mapping[str, Any]], expected: Skips, part: str = "") -> Verdict:
+    """`report` is what -ginkgo.json-report wrote. part: how the names of the specs begin that were asked for."""
     nodes = [node for suite in report for node in suite["SpecReports"] or ()]
     specs = [node for node in nodes if node["LeafNodeType"] == "It"]
-    states = Counter(spec["State"] for spec in specs)
-    skipped = Counter((_name(spec), _message(spec)) for spec in specs if spec["State"] == "skipped")
+    asked = [spec for spec in specs if _name(spec).startswith(part)]
+    states = Counter(spec["State"] for spec in asked)
+    skipped = Counter((_name(spec), _message(spec)) for spec in asked if spec["State"] == "skipped")
+    expected = Counter({skip: count for skip, count in expected.items() if skip[0].startswith(part)})
     broken = [node for node in nodes if node["State"] not in ("passed", "skipped", "pending")]
     problems = [f"failed: {_name(node)}\n{_message(node)}" for node in broken]
     problems += [f"skipped, though not expected: {name} ({why})" for name, why in (skipped - expected).elements()]
@@ -60,6 +63,8 @@ def judge(report: Sequence[Mapping[str, Any]], expected: Skips) -> Verdict:
     ]
     if len(specs) != SPECS:
         problems.append(f"the report holds {len(specs)} specs, not {SPECS}")
+    if not states["passed"]:
+        problems.append(f"no spec of {part or 'all'} has passed")
     if not all(suite["SuiteSucceeded"] for suite in report):
         problems.append("the suite did not succeed")
     return Verdict(states["passed"], len(broken), skipped, tuple(problems))

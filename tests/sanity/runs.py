@@ -1,6 +1,7 @@
 """The runs of csi-sanity, each with its class, user and access type, from the driver's start to the judgement.
 
-A run has its own driver process and its own paths, and must leave nothing: no image, no key, no mount.
+A run has its own driver process and its own paths, and must leave nothing: no image, no key, no mount. KERNEL_RUNS
+need a kernel with rbd: they are the virtual machine's (scripts/vm).
 """
 
 import json
@@ -11,15 +12,20 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from csi_driver.cli.assembly import RUN_DIRECTORY
 from csi_driver.dev.inventory import Place, leftovers
 from csi_driver.dev.layout import DevCeph
+from csi_driver.host.krbd_devices import KrbdDevices
 from tests.driver import DriverProcess
 from tests.golang import CACHE
 from tests.sanity.binary import csi_sanity
 from tests.sanity.judge import Verdict, expected_skips, judge
 
 GIB = 1 << 30
+RESULTS = CACHE / "sanity"
+REPORT = "report.json"
 TIMEOUT_MIN = 20
 DRIVER_NAME = "sanity.csi.internal"  # its own directory of records, which must be empty in the end
 PLACES = (Place("rbd"), Place("second"), Place("second", "ns"), Place("data"))
@@ -35,6 +41,10 @@ class Run:
     snapshot_class: str = "snapshotclass.yaml"
     secrets: str = "secrets.yaml"
     osds: int = 1
+    mounter: str = ""
+    """The class's parameter; empty: the node's own choice."""
+    part: str = ""
+    """How the names of the specs begin that are run; empty: all are."""
 
 
 RUNS = (
@@ -48,6 +58,7 @@ RUNS = (
     ),
     Run("erasure", volume_class="class-data.yaml", osds=3),
 )
+KERNEL_RUNS = (Run("krbd", mounter="rbd", part="Node Service"),)
 
 
 @dataclass(frozen=True)
@@ -64,9 +75,9 @@ class Outcome:
         return self.verdict.is_good and not self.leaks
 
 
-def carry_out(run: Run, ceph: DevCeph) -> Outcome:
-    """Report, output and driver's log stay in .cache/sanity/<name>/ for whoever looks into a failure."""
-    results = CACHE / "sanity" / run.name
+def carry_out(run: Run, ceph: DevCeph, all_results: Path = RESULTS) -> Outcome:
+    """Report, output and driver's log stay in a directory of the run's name for whoever looks into a failure."""
+    results = all_results / run.name
     shutil.rmtree(results, ignore_errors=True)
     results.mkdir(parents=True)
     program, started = csi_sanity(), time.monotonic()
@@ -83,7 +94,7 @@ def carry_out(run: Run, ceph: DevCeph) -> Outcome:
             )  # while the driver runs: it empties the trash
         finally:
             shutil.copy(driver.log, results / "driver.log")
-    verdict = judge(json.loads((results / "report.json").read_text()), expected_skips())
+    verdict = judge(json.loads((results / REPORT).read_text()), expected_skips(), run.part)
     return Outcome(verdict, leaks, seconds, results)
 
 
@@ -94,17 +105,28 @@ def _flags(run: Run, ceph: DevCeph, socket: Path, paths: Path, results: Path) ->
         "csi.mountdir": paths / "mount",
         "csi.stagingdir": paths / "staging",
         "csi.secrets": ceph.directory / run.secrets,
-        "csi.testvolumeparameters": ceph.directory / run.volume_class,
+        "csi.testvolumeparameters": _volume_class(run, ceph, results),
         "csi.testsnapshotparameters": ceph.directory / run.snapshot_class,
         "csi.testvolumemutableparameters": ceph.mutable_yaml,
         "csi.testvolumesize": GIB,
         "csi.testvolumeexpandsize": 2 * GIB,
         "csi.testvolumeaccesstype": run.access_type,
-        "ginkgo.json-report": results / "report.json",
+        "ginkgo.json-report": results / REPORT,
         "ginkgo.timeout": f"{TIMEOUT_MIN}m",
     }
     switches = ["-csi.testnodevolumeattachlimit", "-ginkgo.no-color", "-ginkgo.randomize-all"]
+    switches += [f"-ginkgo.focus=^{run.part}"] if run.part else []
     return [*(f"-{name}={value}" for name, value in values.items()), *switches]
+
+
+def _volume_class(run: Run, ceph: DevCeph, results: Path) -> Path:
+    """The cluster's own file, or one with the mounter beside the results."""
+    made = ceph.directory / run.volume_class
+    if not run.mounter:
+        return made
+    changed = results / run.volume_class
+    changed.write_text(yaml.safe_dump(yaml.safe_load(made.read_text()) | {"mounter": run.mounter}))
+    return changed
 
 
 def _call(program: Path, flags: list[str], output: Path) -> None:
@@ -124,8 +146,9 @@ def _mount_leaks(paths: Path) -> list[str]:
 
 
 def _node_leaks() -> list[str]:
-    """What the node half keeps of staged volumes: records, sockets of daemons, images as files."""
-    return [f"left on the node: {path}" for path in sorted((RUN_DIRECTORY / DRIVER_NAME).rglob("*"))]
+    """What the node half keeps of staged volumes: mappings, records, sockets of daemons, images as files; locks stay."""
+    kept = [path for path in sorted((RUN_DIRECTORY / DRIVER_NAME).rglob("*")) if path.suffix != ".lock"]
+    return [f"left on the node: {found}" for found in (*kept, *(one.device.path for one in KrbdDevices().mapped()))]
 
 
 def _ceph_leaks(ceph: DevCeph) -> list[str]:

@@ -71,3 +71,13 @@ def test_the_expectation_survives_its_file(tmp_path: Path) -> None:
     file = tmp_path / "skips.yaml"
     file.write_text(as_yaml(skips))
     assert expected_skips(file) == skips
+
+
+def test_of_a_run_of_a_part_only_that_part_is_judged() -> None:
+    """What was not asked for is reported as skipped, without a reason; a part that nothing belongs to is no success."""
+    left_out = spec("creates", "skipped")
+    left_out["ContainerHierarchyTexts"] = ["GroupController"]
+    verdict = judge(report(SKIPPED, left_out), EXPECTED, "Controller")
+    assert verdict.is_good
+    assert (verdict.passed, verdict.skipped) == (SPECS - 2, EXPECTED)
+    assert judge(report(SKIPPED, left_out), EXPECTED, "Node").problems == ("no spec of Node has passed",)
