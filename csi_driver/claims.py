@@ -7,14 +7,17 @@ from csi_driver.ids import Handle
 
 @dataclass(frozen=True)
 class VolumeClaim:
-    """A volume that was handed out. image_name, journal_pool: empty where nothing is said of them."""
+    """A volume that was handed out. image_name, journal_pool: empty where nothing is said of them.
+
+    kms_id: empty where it is not encrypted.
+    """
 
     handle: Handle
     request_name: str
     image_name: str = ""
     owner: str = ""
     journal_pool: str = ""
-    is_encrypted: bool = False
+    kms_id: str = ""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ log = structlog.get_logger(__name__)
 
 DEFAULT_DRIVER_NAME = "rbd.csi.internal"
 DEFAULT_CLUSTERS_FILE = Path("/etc/ceph-csi-config/config.json")
+DEFAULT_KMS_FILE = Path("/etc/ceph-csi-encryption-kms-config/config.json")
 MOST_FLATTENS = 16
 MAX_NODE_ID_BYTES = 256
 
@@ -50,7 +51,8 @@ class ServeConfig:
     flatten_*: how the flatten queues are worked off ·
     fences_gone_nodes: when a volume is withdrawn from a node that is out of service ·
     metrics_address: host and port of the metrics; None: none are served · trace_file: None: nothing is traced
-    otlp_endpoint: empty: nothing is sent · cluster_mapping_file: None: every handle is taken as it is
+    otlp_endpoint: empty: nothing is sent · cluster_mapping_file: None: every handle is taken as it is ·
+    kms_file: None: the passphrase of the secrets is the only key
     """
 
     socket_path: Path
@@ -73,6 +75,7 @@ class ServeConfig:
     trace_file: Path | None = None
     otlp_endpoint: str = ""
     cluster_mapping_file: Path | None = None
+    kms_file: Path | None = None
 
     def __post_init__(self) -> None:
         _check_node_id(self.node_id)

@@ -182,7 +182,8 @@ class VolumeSpec:
     size_bytes: 0 where a copy may have its source's size · retention_s: how long it can be brought back after its delete ·
     constrained_pools: one of them is for the image, and `pool` for its name alone; none: `pool` is for both ·
     reachable_from: the topologies asked for, the preferred first; none: no wish · topology: of the pool that was chosen
-    · flatten, retention_s: as the class has them; `mutable` wins over both
+    · flatten, retention_s: as the class has them; `mutable` wins over both · kms_id: who keeps its key; empty: it is not
+    encrypted · passphrase: of the call's secrets, no part of what is agreed on
     """
 
     name: str
@@ -204,7 +205,12 @@ class VolumeSpec:
     reachable_from: tuple[Segments, ...] = ()
     topology: Segments = field(default_factory=dict)
     mutable: MutableParameters = NOTHING_SET
-    is_encrypted: bool = False
+    kms_id: str = ""
+    passphrase: str = field(default="", repr=False)
+
+    @property
+    def is_encrypted(self) -> bool:
+        return bool(self.kms_id)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from csi_driver.host.nbd import NbdAttacher
 from csi_driver.journal.layout import VOLUMES
 from csi_driver.journal.makers import Makers
 from csi_driver.journal.nodes import NodeRecord
+from csi_driver.kms.entries import KmsFile
 from csi_driver.locks import KeyedLocks
 from csi_driver.mapping_file import read_cluster_mapping
 from csi_driver.operations.capacity import DEFAULT_OBJECT_BYTES, Capacity, room
@@ -48,8 +49,10 @@ from csi_driver.operations.site import PoolKey, Sites
 from csi_driver.operations.snapshot_deletion import SnapshotDeletion
 from csi_driver.operations.snapshots import SnapshotCreation, Soon
 from csi_driver.operations.volume_health import VolumeHealth
+from csi_driver.operations.volume_keys import VolumeKeys
 from csi_driver.orchestrator.kubernetes_events import KubernetesEvents
 from csi_driver.orchestrator.kubernetes_nodes import KubernetesNodes
+from csi_driver.orchestrator.kubernetes_secrets import read_secret
 from csi_driver.pb import csi_pb2_grpc
 from csi_driver.rpc.controller import ControllerService, Operations
 from csi_driver.rpc.gate import Gates
@@ -94,6 +97,7 @@ class Driver:
         self._registration = NodeRegistration(self._sites, clusters_file.own_ids, record)
         self._readiness = Readiness(lambda: tuple(clusters_file.entries()), self._clusters.check)
         self._at_end: list[Callable[[], None]] = []
+        self._keys = VolumeKeys(KmsFile(config.kms_file, read_secret))
         self._pool_usages = PoolUsages(health_clusters, clusters_file.own_ids)
         self._server = Server(config.socket_path, config.timeout_s, self._services(), self._translation())
 
@@ -228,7 +232,7 @@ class Driver:
             boot_id=BOOT_ID.read_text().strip(),
         )
         # Locks of its own: staging a volume and growing it in the controller are no hindrance to each other.
-        return NodeOperations(machine, VolumeLookup(self._sites), KeyedLocks())
+        return NodeOperations(machine, VolumeLookup(self._sites), KeyedLocks(), self._keys)
 
     def _own(self) -> OwnCredentials | None:
         """What needs credentials of the driver's own: offered when the clusters file names them for every cluster."""
@@ -266,7 +270,9 @@ class Driver:
 
     def _operations(self) -> Operations:
         return Operations(
-            creation=VolumeCreation(self._sites, self._locks, Behind(self._purger.look_at, self._flattener)),
+            creation=VolumeCreation(
+                self._sites, self._locks, Behind(self._purger.look_at, self._flattener, self._keys)
+            ),
             deletion=VolumeDeletion(self._sites, self._locks, self._purger.look_at),
             expansion=VolumeExpansion(self._sites, self._locks),
             modification=VolumeModification(self._sites, self._locks, self._flattener),

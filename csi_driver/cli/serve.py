@@ -17,6 +17,7 @@ from csi_driver import failpoints, logs
 from csi_driver.config import (
     DEFAULT_CLUSTERS_FILE,
     DEFAULT_DRIVER_NAME,
+    DEFAULT_KMS_FILE,
     ClustersFile,
     ConfigError,
     ServeConfig,
@@ -44,6 +45,13 @@ _GRACE_S = 20.0
     default=None,
     type=click.Path(path_type=Path),
     help="Handles of clusters that others stand in for, as cluster-mapping.json of the Go driver.",
+)
+@click.option(
+    "--kms-config",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_KMS_FILE,
+    show_default=True,
+    help="Who keeps keys of encrypted volumes, as kms-config.json of the Go driver.",
 )
 @click.option("--instance", default="default", show_default=True, help="Name of the journal's directory.")
 @click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds for one whole RPC.")
@@ -121,6 +129,7 @@ def _configuration(flags: dict[str, Any]) -> ServeConfig:
         metrics_address=parse_address(flags["metrics_address"] or ""),
         trace_file=flags["trace"],
         cluster_mapping_file=flags["cluster_mapping"],
+        kms_file=flags["kms_config"],
         otlp_endpoint=parse_url(flags["otlp_endpoint"] or ""),
     )
 

@@ -59,7 +59,8 @@ class ClonedFrom:
 class VolumeEntry(Entry):
     """A volume. `request` is None in an entry of ceph-csi.
 
-    retention_s: for how long a delete keeps it · kept_until: until when it did, in seconds since the epoch; 0: it did not
+    retention_s: for how long a delete keeps it · kept_until: until when it did, in seconds since the epoch; 0: it did not ·
+    kms_id: who keeps its key; empty: it is not encrypted
     """
 
     request: Mapping[str, Any] | None = None
@@ -67,7 +68,7 @@ class VolumeEntry(Entry):
     cloned_from: ClonedFrom | None = None
     retention_s: int = 0
     kept_until: float = 0.0
-    is_encrypted: bool = False
+    kms_id: str = ""
 
     @classmethod
     def parse(cls, uuid: str, keys: Mapping[str, str]) -> Self:
@@ -80,7 +81,7 @@ class VolumeEntry(Entry):
             image_name=keys.get(layout.IMAGE_NAME) or VOLUMES.image_prefix + uuid,
             request=json.loads(keys[layout.REQUEST]) if layout.REQUEST in keys else None,
             owner=keys.get(layout.OWNER, ""),
-            is_encrypted=layout.ENCRYPT_KMS in keys,
+            kms_id=keys.get(layout.ENCRYPT_KMS, ""),
             cloned_from=ClonedFrom(**json.loads(cloned_from)) if cloned_from else None,
             retention_s=mutable.retention_s(int(keys.get(layout.RETENTION) or "0")),
             kept_until=float(keys.get(layout.KEPT_UNTIL) or "0"),
@@ -96,8 +97,8 @@ class VolumeEntry(Entry):
         keys = {layout.IMAGE_NAME: self.image_name, layout.REQUEST: json.dumps(self.request, sort_keys=True)}
         if self.owner:
             keys[layout.OWNER] = self.owner
-        if self.is_encrypted:  # the Go driver's values for LUKS with the passphrase of the secrets
-            keys |= {layout.ENCRYPT_KMS: "default", layout.ENCRYPTION_TYPE: "block"}
+        if self.kms_id:
+            keys |= {layout.ENCRYPT_KMS: self.kms_id, layout.ENCRYPTION_TYPE: "block"}
         if self.journal_pool_id is not None:
             keys[layout.JOURNAL_POOL] = f"{self.journal_pool_id:016x}"
         if self.cloned_from:
@@ -121,6 +122,8 @@ class SnapshotEntry(Entry):
     created_at: float = 0.0
     topology: Segments = field(default_factory=dict)
     group_handle: str = ""
+    kms_id: str = ""
+    """Of ceph-csi's: who keeps the key of its image. A native one has its source's."""
 
     @property
     def is_native(self) -> bool:
@@ -142,6 +145,7 @@ class SnapshotEntry(Entry):
             created_at=float(keys.get(layout.CREATED_AT, "0")),
             topology=json.loads(keys.get(layout.TOPOLOGY) or "{}"),
             group_handle=keys.get(layout.GROUP_ID, ""),
+            kms_id=keys.get(layout.ENCRYPT_KMS, ""),
         )
 
     def own_keys(self) -> dict[str, str]:

@@ -236,7 +236,7 @@ class _Creation:
     def _new_entry(self, new_uuid: str, origin: Origin | None) -> VolumeEntry:
         spec = self._spec
         return VolumeEntry(
-            is_encrypted=spec.is_encrypted,
+            kms_id=spec.kms_id,
             uuid=new_uuid,
             state=State.MAKING,
             request_name=spec.name,

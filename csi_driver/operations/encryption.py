@@ -2,8 +2,9 @@
 the open device.
 
 Persisted in the image's metadata, as the Go driver has it: `rbd.csi.ceph.com/encrypted` is `encryptionPrepared` from the
-volume's create on, and `encrypted` once it was staged. So a `prepared` volume was never handed out: what a crash left on it
-between luksFormat and mkfs is nobody's data. The device mapper's name is `luks-rbd-<volume id>`.
+volume's create on, and `encrypted` once it was staged; its key stands beside it (volume_keys.py). So a `prepared` volume was
+never handed out: what a crash left on it between luksFormat and mkfs is nobody's data. The device mapper's name is
+`luks-rbd-<volume id>`.
 
 What is found on the device            state prepared          state encrypted, or none
   blank                                luksFormat              refuse: there was data once

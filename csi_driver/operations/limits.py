@@ -14,6 +14,7 @@ from csi_driver.journal.layout import State
 from csi_driver.model import KUBERNETES_METADATA
 from csi_driver.mutable import ALL_SETTINGS, MutableParameters
 from csi_driver.operations.site import Site, unopened
+from csi_driver.operations.volume_keys import DEK_KEYS
 
 _ENFORCING = ("", "fuse", "nbd", "rbd-nbd")
 """Mounters that open the image with librbd, which holds the limits. Without one the node passes the kernel's by."""
@@ -44,9 +45,11 @@ def mounter_of(entry: VolumeEntry) -> str | None:
 def first_settings(
     parameters: MutableParameters, size_bytes: int, metadata: Mapping[str, str], *, is_copy: bool
 ) -> MetadataWrite:
-    """For an image that nobody has seen yet, with other `metadata`. A clone brings along what its source has of both."""
+    """For an image that nobody has seen yet, with other `metadata`. A clone brings along what its source has of both, and
+    its source's wrapped key."""
     put = {**metadata, **parameters.settings(size_bytes)}
-    inherited = tuple(name for name in (*ALL_SETTINGS, *KUBERNETES_METADATA) if name not in put) if is_copy else ()
+    of_source = (*ALL_SETTINGS, *KUBERNETES_METADATA, *DEK_KEYS) if is_copy else ()
+    inherited = tuple(name for name in of_source if name not in put)
     return MetadataWrite(put=put, drop=inherited, mark=parameters.version)
 
 

@@ -12,6 +12,8 @@ from csi_driver.journal.entries import VolumeEntry
 from csi_driver.model import Credentials, ImageTraits, StagedVolume, StaticImage
 from csi_driver.operations import encryption
 from csi_driver.operations.site import PoolKey, Site, Sites, load_usable, parse_handle, unopened
+from csi_driver.operations.stage_parts import FoundEncryption
+from csi_driver.operations.volume_keys import KeptKey, kept_in
 from csi_driver.tracing import step
 
 log = structlog.get_logger(__name__)
@@ -85,8 +87,17 @@ class VolumeLookup:
         with self._sites.open_of(handle, credentials) as site:
             yield site, load_usable(site, handle).image_name
 
-    def is_unused(self, volume_id: str, credentials: Credentials | None) -> bool:
-        """By the mark that the create gave the image, or another driver's."""
+    def encryption(
+        self, volume_id: str, static: StaticImage | None, credentials: Credentials | None
+    ) -> FoundEncryption:
+        """By the marks that the create gave the image, or another driver's. What no journal knows may always hold data."""
+        if static:
+            with self._at_image(volume_id, static, credentials) as (site, name):
+                try:
+                    kept = kept_in(site.pool.images.get_metadata(name))
+                except ImageMissing as missing:
+                    raise NotFound(f"there is no volume {name!r}: {missing}") from missing
+                return FoundEncryption(KeptKey(volume_id, "", kept), is_unused=False)
         handle = parse_handle(volume_id)
         with self._sites.open_of(handle, credentials) as site:
             entry = load_usable(site, handle)
@@ -94,7 +105,8 @@ class VolumeLookup:
                 metadata = site.pool.images.get_metadata(entry.image_name)
             except ImageMissing:
                 raise unopened(site, entry) from None
-            return encryption.state_of(metadata) == encryption.PREPARED
+            key = KeptKey(volume_id, entry.kms_id, kept_in(metadata), entry.owner)
+            return FoundEncryption(key, is_unused=encryption.state_of(metadata) == encryption.PREPARED)
 
     def note_use(self, volume_id: str, credentials: Credentials | None) -> None:
         """Keeps the mark of the image's settings as it is."""

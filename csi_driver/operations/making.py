@@ -31,16 +31,18 @@ from csi_driver.operations.naming import VolumeName
 from csi_driver.operations.origin import Origin, open_origin
 from csi_driver.operations.relief import relieve
 from csi_driver.operations.site import PoolKey, Site, load_usable
+from csi_driver.operations.volume_keys import VolumeKeys
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class Behind:
-    """What goes on behind the calls. `purge_soon` has a pool looked at."""
+    """What goes on behind the calls, and who keeps keys. `purge_soon` has a pool looked at."""
 
     purge_soon: Callable[[PoolKey], None]
     flattener: Flattener
+    keys: VolumeKeys
 
 
 class Making:
@@ -55,13 +57,15 @@ class Making:
     @contextmanager
     def origin(self) -> Iterator[Origin | None]:
         """What is copied, looked at; None for an empty volume. Raises Rejected before anything is written."""
+        self._behind.keys.check(self._spec)
         if self._spec.source is None:
             yield None
             return
         with open_origin(self._site, self._spec.source) as origin:
             origin.size_for(self._spec)  # refused before anything is written
             origin.refuse_other_encryption(self._spec)
-            yield with_depth(self._site, origin, self._spec.source, self.policy(self._spec.mutable))
+            known = with_depth(self._site, origin, self._spec.source, self.policy(self._spec.mutable))
+            yield known.with_key(self._spec, self._behind.keys)
 
     def make(self, entry: VolumeEntry, origin: Origin | None) -> Volume:
         """The image, and the entry `complete`."""
@@ -75,7 +79,7 @@ class Making:
             image_id = images.find_id(entry.image_name)
             if image_id is None:
                 raise ClusterUnavailable(f"image {entry.image_name} has no id right after it was made; repeat the call")
-            self._set_metadata(image_id, entry, size_bytes)
+            self._set_metadata(image_id, replace(entry, size_bytes=size_bytes), origin.data_key if origin else "")
             depth = origin.depth_of_copy if origin else 0
             made = {layout.IMAGE_ID: image_id, layout.SIZE: str(size_bytes), layout.DEPTH: str(depth)}
             done = replace(entry, image_id=image_id, size_bytes=size_bytes, depth=depth, is_noted=False)
@@ -84,10 +88,11 @@ class Making:
             self._site.journal.complete(entry, made)
         return self.handed_out(done)
 
-    def _set_metadata(self, image_id: str, entry: VolumeEntry, size_bytes: int) -> None:
-        """Whose volume it is, and its limits: before anybody has it open."""
+    def _set_metadata(self, image_id: str, entry: VolumeEntry, data_key: str) -> None:
+        """Whose volume it is, its key, and its limits: before anybody has it open."""
         is_copy = entry.cloned_from is not None
-        write = first_settings(entry.mutable, size_bytes, self._spec.metadata, is_copy=is_copy)
+        key = self._behind.keys.metadata(str(self._site.handle(entry.uuid)), self._spec, data_key)
+        write = first_settings(entry.mutable, entry.size_bytes, {**self._spec.metadata, **key}, is_copy=is_copy)
         if write != MetadataWrite():
             self._site.pool.images.write_metadata(image_id, write)
 

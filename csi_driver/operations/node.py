@@ -14,6 +14,7 @@ from csi_driver.operations.stage_parts import Locator, StageRequest
 from csi_driver.operations.stage_record import Publication, StagePlace
 from csi_driver.operations.staged_volumes import StagedHere, StagedVolumes
 from csi_driver.operations.staging import Staging, volume_lock
+from csi_driver.operations.volume_keys import VolumeKeys
 from csi_driver.tracing import step
 
 
@@ -30,11 +31,11 @@ class GrowRequest:
 class NodeOperations:
     """All state is in the mount table and beside the stages: a new object over the same machine goes on."""
 
-    def __init__(self, machine: Machine, locator: Locator, locks: KeyedLocks) -> None:
+    def __init__(self, machine: Machine, locator: Locator, locks: KeyedLocks, keys: VolumeKeys) -> None:
         self._machine = machine
         self._locks = locks
         self._staged = StagedVolumes(machine.mounts)
-        self._staging = Staging(machine, locator, locks)
+        self._staging = Staging(machine, locator, locks, keys)
         self._publishing = Publishing(machine, locks)
         self._failures = LastFailures()
         self._health = NodeHealth(machine, self._failures)

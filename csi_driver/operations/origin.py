@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from csi_driver.ceph.api import CloneSource, ImageMissing, Pool
-from csi_driver.errors import Inconsistent, InvalidRequest, NotFound, OutOfRange, PoolMissing
+from csi_driver.errors import ClusterUnavailable, Inconsistent, InvalidRequest, NotFound, OutOfRange, PoolMissing
 from csi_driver.ids import Handle
 from csi_driver.journal.entries import ClonedFrom, SnapshotEntry
 from csi_driver.model import SourceKind, VolumeSource, VolumeSpec
 from csi_driver.operations.site import Site, load_usable, parse_handle, snapshot_lock, volume_lock
+from csi_driver.operations.volume_keys import KeptKey, VolumeKeys, kept_in
 
 CLONE_PREFIX = "csi-clone-"
 """Of the snap that is made on a volume for one clone of it, and removed with it."""
@@ -19,10 +20,20 @@ MOST_SNAPS = 450
 
 
 @dataclass(frozen=True)
+class Encryption:
+    """Of what is copied. kms_id: empty where it is not encrypted · handle: for which its key is kept · owner: of that."""
+
+    kms_id: str
+    handle: str
+    owner: str = ""
+
+
+@dataclass(frozen=True)
 class Origin:
     """The image that a copy is cloned of. snap is empty for a volume: one is cut for the copy alone.
 
-    snap_id: likewise None. depth: of the image or its snap; None where nobody has counted.
+    snap_id: likewise None. depth: of the image or its snap; None where nobody has counted. encryption: None where the
+    journal does not tell.
     """
 
     handle: Handle
@@ -34,7 +45,9 @@ class Origin:
     depth: int | None
     snap_id: int | None = None
     is_of_group: bool = False
-    is_encrypted: bool | None = None
+    encryption: Encryption | None = None
+    data_key: str = field(default="", repr=False)
+    """Where a copy has to be given it: see `with_key`."""
 
     @property
     def depth_of_copy(self) -> int:
@@ -60,11 +73,25 @@ class Origin:
 
     def refuse_other_encryption(self, spec: VolumeSpec) -> None:
         """Raises InvalidRequest: what a copy holds is its source's, encrypted or not."""
-        if self.is_encrypted is not None and self.is_encrypted != spec.is_encrypted:
-            had, asked = ("encrypted" if one else "not encrypted" for one in (self.is_encrypted, spec.is_encrypted))
+        if self.encryption is None:
+            return
+        was_encrypted = bool(self.encryption.kms_id)
+        if was_encrypted != spec.is_encrypted:
+            had, asked = ("encrypted" if one else "not encrypted" for one in (was_encrypted, spec.is_encrypted))
             raise InvalidRequest(
                 f"parameter encrypted: the source {self.handle} is {had}, and its copy cannot be {asked}"
             )
+
+    def with_key(self, spec: VolumeSpec, keys: VolumeKeys) -> "Origin":
+        """With the data key that the copy has to be given, if it has one. Raises as `VolumeKeys.of_source`."""
+        if not self.encryption or not spec.kms_id or not keys.is_needed_of(self.encryption.kms_id, spec):
+            return self
+        try:
+            kept = kept_in(self.pool.images.get_metadata(self.image))
+        except ImageMissing as error:
+            raise ClusterUnavailable(f"the source {self.handle} cannot be opened: {error}; repeat the call") from error
+        source = KeptKey(self.encryption.handle, self.encryption.kms_id, kept, self.encryption.owner)
+        return replace(self, data_key=keys.of_source(source, spec))
 
     def size_for(self, spec: VolumeSpec) -> int:
         """Bytes of the copy. Raises OutOfRange when it would be smaller than its source."""
@@ -108,9 +135,8 @@ def _of_volume(there: Site, handle: Handle) -> Origin:
     image_id, size_bytes = entry.image_id, entry.size_bytes
     if not image_id or not size_bytes:
         image_id, size_bytes = _look(there.pool, entry.image_name)
-    return Origin(
-        handle, there.pool, entry.image_name, image_id, "", size_bytes, entry.depth, is_encrypted=entry.is_encrypted
-    )
+    encryption = Encryption(entry.kms_id, str(handle), entry.owner)
+    return Origin(handle, there.pool, entry.image_name, image_id, "", size_bytes, entry.depth, encryption=encryption)
 
 
 def _of_snapshot(there: Site, handle: Handle) -> Origin:
@@ -126,17 +152,20 @@ def _of_snapshot(there: Site, handle: Handle) -> Origin:
             entry.depth,
             entry.snap_id,
             is_of_group=bool(entry.group_handle),
-            is_encrypted=_encryption_of(there, entry.source_handle),
+            encryption=_encryption_of(there, entry.source_handle),
         )
     image_id, size_bytes = _look(there.pool, entry.image_name)
-    return Origin(handle, there.pool, entry.image_name, image_id, entry.image_name, size_bytes, None)
+    # The Go driver wraps the key of such an image for the snapshot itself.
+    encryption = Encryption(entry.kms_id, str(handle)) if entry.kms_id else None
+    image = entry.image_name
+    return Origin(handle, there.pool, image, image_id, image, size_bytes, None, encryption=encryption)
 
 
-def _encryption_of(there: Site, handle: str) -> bool | None:
+def _encryption_of(there: Site, handle: str) -> Encryption | None:
     """Of a snapshot's volume; None where its entry is gone."""
     parsed = Handle.parse(handle)
     entry = there.journal.load(parsed.uuid) if parsed else None
-    return entry.is_encrypted if entry else None
+    return Encryption(entry.kms_id, handle, entry.owner) if entry else None
 
 
 def load_snapshot(site: Site, handle: Handle) -> SnapshotEntry:

@@ -8,6 +8,15 @@ from typing import Protocol
 from csi_driver.model import Capability, Credentials, StagedVolume, StaticImage
 from csi_driver.operations.encryption import LuksSecret
 from csi_driver.operations.stage_record import StagePlace
+from csi_driver.operations.volume_keys import KeptKey
+
+
+@dataclass(frozen=True)
+class FoundEncryption:
+    """What image and journal say of an encrypted volume. is_unused: it was never staged whole."""
+
+    key: KeptKey
+    is_unused: bool
 
 
 class Locator(Protocol):
@@ -22,11 +31,13 @@ class Locator(Protocol):
     def await_closed(self, volume_id: str, static: StaticImage | None, credentials: Credentials | None) -> None:
         """Until no client has the image open. Raises InUse, with the address of one that has; Busy; NotFound."""
 
-    def is_unused(self, volume_id: str, credentials: Credentials | None) -> bool:
-        """Of an encrypted volume: whether it was never staged whole. Raises NotFound."""
+    def encryption(
+        self, volume_id: str, static: StaticImage | None, credentials: Credentials | None
+    ) -> FoundEncryption:
+        """Of an encrypted volume. Raises NotFound."""
 
     def note_use(self, volume_id: str, credentials: Credentials | None) -> None:
-        """The opposite, from now on."""
+        """It is not unused, from now on."""
 
     def only_writer(self, volume_id: str, credentials: Credentials | None) -> AbstractContextManager[None]:
         """While this holds, no other node does the same, and when it began no client had the image open for writing.
@@ -45,7 +56,12 @@ class StageOptions:
     unmap_options: str = ""
     mkfs_options: tuple[str, ...] = ()
     fs_type: str = ""
-    is_encrypted: bool = False
+    kms_id: str = ""
+    """By the volume's context; empty where it is not encrypted."""
+
+    @property
+    def is_encrypted(self) -> bool:
+        return bool(self.kms_id)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from enum import Enum, auto
 
 import structlog
 
-from csi_driver.errors import Conflict, DriverError, Inconsistent, InUse, InvalidRequest, Rejected
+from csi_driver.errors import Conflict, DriverError, Inconsistent, InUse, Rejected
 from csi_driver.host.api import Attacher, Attachment, Device, Machine, Mount, MountRefused
 from csi_driver.locks import KeyedLocks
 from csi_driver.model import Capability, StagedVolume
@@ -23,6 +23,7 @@ from csi_driver.operations.stage_parts import Locator, StageRequest
 from csi_driver.operations.stage_record import StagePlace, StageRecord
 from csi_driver.operations.staged_volumes import StagedVolumes
 from csi_driver.operations.target_paths import make_directory, make_target, refuse_links, remove_target
+from csi_driver.operations.volume_keys import VolumeKeys
 from csi_driver.tracing import step
 
 log = structlog.get_logger(__name__)
@@ -67,10 +68,11 @@ def decide_stage(
 class Staging:
     """Stages and unstages volumes; one call per volume at a time."""
 
-    def __init__(self, machine: Machine, locator: Locator, locks: KeyedLocks) -> None:
+    def __init__(self, machine: Machine, locator: Locator, locks: KeyedLocks, keys: VolumeKeys) -> None:
         self._machine = machine
         self._locator = locator
         self._locks = locks
+        self._keys = keys
         self._staged = StagedVolumes(machine.mounts)
         self._replay = JournalReplay(machine, locator)
 
@@ -113,16 +115,13 @@ class Staging:
                     self._locator.note_use(place.volume_id, request.credentials)
 
     def _with_secret(self, request: StageRequest, record: StageRecord) -> StageRequest:
-        """Raises InvalidRequest when there is no passphrase."""
+        """Raises InvalidRequest when there is no passphrase, Unauthenticated, Inconsistent."""
         place = request.place
-        if not request.passphrase:
-            raise InvalidRequest(
-                "secrets have no encryptionPassphrase, and the volume is encrypted; node-stage secrets have to name it"
-            )
         begun = replace(record, formatting=self._machine.boot_id)
+        found = self._locator.encryption(place.volume_id, request.static, request.credentials)
         secret = LuksSecret(
-            request.passphrase,
-            is_unused=not request.static and self._locator.is_unused(place.volume_id, request.credentials),
+            self._keys.open(found.key, request.options.kms_id, request.passphrase),
+            is_unused=found.is_unused,
             is_cut_short=record.formatting == self._machine.boot_id,
             on_format=lambda: stage_record.save(place, begun),
         )

@@ -73,8 +73,12 @@ def _volumes(objects: list[Mapping[str, Any]], driver_name: str, translate: Tran
             attributes.get("imageName", ""),
             (spec.get("claimRef") or {}).get("namespace", ""),
             attributes.get("journalPool", ""),
-            is_encrypted=attributes.get("encrypted") == "true",
+            kms_id=_kms_of(attributes),
         )
+
+
+def _kms_of(attributes: Mapping[str, Any]) -> str:
+    return (attributes.get("encryptionKMSID") or "default") if attributes.get("encrypted") == "true" else ""
 
 
 def _snapshots(objects: list[Mapping[str, Any]], driver_name: str, translate: Translate) -> Iterator[SnapshotClaim]:

@@ -3,22 +3,23 @@
 from collections.abc import Mapping
 
 from csi_driver.errors import InvalidRequest
+from csi_driver.kms.api import FROM_SECRETS
+from csi_driver.rpc.fields import check_text
 
 ENCRYPTION_KEYS = ("encrypted", "encryptionKMSID", "encryptionType")
-FROM_SECRETS = "default"
-"""As the Go driver calls it: the passphrase is the one of the secrets."""
+PHRASE_KEY = "encryptionPassphrase"
+"""Of the secrets."""
 
 
-def parse_encrypted(given: Mapping[str, str]) -> bool:
-    """Raises InvalidRequest that names the key, the value and what is allowed."""
+def parse_encryption(given: Mapping[str, str]) -> str:
+    """The id of the KMS entry; empty where the volume is not encrypted. Which entries there are, nobody knows here.
+
+    Raises InvalidRequest that names the key, the value and what is allowed.
+    """
     encrypted = given.get("encrypted", "")
     if encrypted not in ("", "true", "false"):
         raise InvalidRequest(f"parameter encrypted is {encrypted!r}; allowed are true and false")
     if (kind := given.get("encryptionType", "")) not in ("", "block"):
         raise InvalidRequest(f"parameter encryptionType is {kind!r}; allowed is block: LUKS on the device")
-    if (kms := given.get("encryptionKMSID", "")) not in ("", FROM_SECRETS):
-        raise InvalidRequest(
-            f"parameter encryptionKMSID is {kms!r}; allowed is {FROM_SECRETS}: the passphrase is the secret "
-            "encryptionPassphrase"
-        )
-    return encrypted == "true"
+    kms_id = check_text("parameter encryptionKMSID", given.get("encryptionKMSID", "")) or FROM_SECRETS
+    return kms_id if encrypted == "true" else ""

@@ -16,7 +16,7 @@ from csi_driver.operations.publication import READ_ONLY_KEY
 from csi_driver.operations.stage_parts import StageOptions, StageRequest
 from csi_driver.operations.stage_record import Publication, StagePlace
 from csi_driver.pb import csi_pb2 as pb
-from csi_driver.rpc.encryption_parameters import parse_encrypted
+from csi_driver.rpc.encryption_parameters import PHRASE_KEY, parse_encryption
 from csi_driver.rpc.fields import (
     FILE_SYSTEMS,
     check_map,
@@ -27,7 +27,6 @@ from csi_driver.rpc.fields import (
 from csi_driver.rpc.foreign_handles import refuse_ephemeral, static_image, volume_id
 from csi_driver.rpc.sizes import check_range
 
-PHRASE_KEY = "encryptionPassphrase"
 _FS_TYPE_KEY = "csi.storage.k8s.io/fstype"
 
 
@@ -130,5 +129,5 @@ def _stage_options(context: Mapping[str, str]) -> StageOptions:
         unmap_options=context.get("unmapOptions", ""),
         mkfs_options=mkfs_options,
         fs_type=fs_type,
-        is_encrypted=parse_encrypted(context),
+        kms_id=parse_encryption(context),
     )

@@ -19,7 +19,7 @@ from csi_driver.model import (
     ImageLayout,
     SnapshotSpec,
 )
-from csi_driver.rpc.encryption_parameters import ENCRYPTION_KEYS, parse_encrypted
+from csi_driver.rpc.encryption_parameters import ENCRYPTION_KEYS, parse_encryption
 from csi_driver.rpc.fields import check_text
 from csi_driver.rpc.topology import parse_constrained_pools
 
@@ -73,7 +73,8 @@ class ClassParameters:
     constrained_pools: tuple[ConstrainedPool, ...]
     context: Mapping[str, str]
     metadata: Mapping[str, str]
-    is_encrypted: bool = False
+    kms_id: str = ""
+    """Empty where volumes are not encrypted."""
 
 
 def parse_class(given: Mapping[str, str], topology_of: str = "") -> ClassParameters:
@@ -95,7 +96,7 @@ def parse_class(given: Mapping[str, str], topology_of: str = "") -> ClassParamet
         constrained_pools=parse_constrained_pools(given.get("topologyConstrainedPools", ""), topology_of),
         context=_context(given),
         metadata={key: given[key] for key in KUBERNETES_METADATA if given.get(key)},
-        is_encrypted=parse_encrypted(given),
+        kms_id=parse_encryption(given),
     )
 
 
@@ -241,7 +242,6 @@ def _context(given: Mapping[str, str]) -> dict[str, str]:
     mounter = given.get("mounter", "")
     if mounter and mounter not in MOUNTERS:
         raise InvalidRequest(f"parameter mounter is {mounter!r}; allowed are {', '.join(MOUNTERS)}")
-    parse_encrypted(given)
     other = given.get("tryOtherMounters", "")
     if other and other not in ("true", "false"):
         raise InvalidRequest(f"parameter tryOtherMounters is {other!r}; allowed are true and false")

@@ -10,6 +10,7 @@ from csi_driver.operations import encryption
 from csi_driver.operations.limits import refuse_unenforced
 from csi_driver.pb import csi_pb2 as pb
 from csi_driver.rpc import foreign_handles
+from csi_driver.rpc.encryption_parameters import PHRASE_KEY
 from csi_driver.rpc.fields import (
     check_map,
     parse_capabilities,
@@ -58,9 +59,7 @@ def create_volume(request: pb.CreateVolumeRequest, topology_of: str = "") -> Vol
     parameters = parse_class(check_map("parameters", request.parameters), topology_of)
     mutable = _first_mutable(request, parameters)
     source = _content_source(request)
-    prepared = (
-        {encryption.METADATA_KEY: encryption.PREPARED} if parameters.is_encrypted else {}
-    )  # a copy has its source's
+    prepared = {encryption.METADATA_KEY: encryption.PREPARED} if parameters.kms_id else {}  # a copy has its source's
     # A copy without a wish has its source's size.
     is_sized = bool(capacity.required_bytes or source is None)
     return VolumeSpec(
@@ -74,7 +73,8 @@ def create_volume(request: pb.CreateVolumeRequest, topology_of: str = "") -> Vol
         image_prefix=parameters.image_prefix,
         owner=parameters.metadata.get("csi.storage.k8s.io/pvc/namespace", ""),
         metadata={**parameters.metadata, **prepared} if source is None else parameters.metadata,
-        is_encrypted=parameters.is_encrypted,
+        kms_id=parameters.kms_id,
+        passphrase=request.secrets.get(PHRASE_KEY, "") if parameters.kms_id else "",
         context=parameters.context,
         source=source,
         flatten=parameters.flatten,

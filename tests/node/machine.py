@@ -17,9 +17,13 @@ from csi_driver.host.krbd import KrbdAttacher
 from csi_driver.host.luks import LocalLuks
 from csi_driver.host.mounts import LocalMounts
 from csi_driver.host.nbd import NbdAttacher
+from csi_driver.kms.entries import KmsFile
 from csi_driver.locks import KeyedLocks
 from csi_driver.model import Credentials, ImageAddress, ImageTraits, StagedVolume, StaticImage
 from csi_driver.operations.node import NodeOperations
+from csi_driver.operations.stage_parts import FoundEncryption
+from csi_driver.operations.volume_keys import KeptKey, VolumeKeys
+from csi_driver.orchestrator.kubernetes_secrets import read_secret
 
 _ATTACHERS: dict[str, Callable[[Path], Attacher]] = {"fuse": FuseAttacher, "krbd": KrbdAttacher, "nbd": NbdAttacher}
 
@@ -49,10 +53,14 @@ class KnownVolumes:
     def await_closed(self, volume_id: str, static: StaticImage | None, credentials: Credentials | None) -> None:
         """As `only_writer`."""
 
-    def is_unused(self, volume_id: str, credentials: Credentials | None) -> bool:
-        """By a file beside the run directory's: images of these tests have no entry."""
+    def encryption(
+        self, volume_id: str, static: StaticImage | None, credentials: Credentials | None
+    ) -> FoundEncryption:
+        """By files beside the run directory's: images of these tests have no entry."""
         self.locate(volume_id, credentials)
-        return not (Path(self.uses) / volume_id).exists()
+        kept = Path(self.uses) / f"{volume_id}.dek"
+        key = KeptKey(volume_id, "", kept.read_text() if kept.exists() else "")
+        return FoundEncryption(key, is_unused=not (Path(self.uses) / volume_id).exists())
 
     def note_use(self, volume_id: str, credentials: Credentials | None) -> None:
         Path(self.uses).mkdir(parents=True, exist_ok=True)
@@ -74,6 +82,7 @@ class Setting:
     rados_namespace: str = ""
     boot_id: str = "this boot"
     attacher_name: str = "fuse"
+    kms_file: str = ""
 
     def text(self) -> str:
         return json.dumps(asdict(self))
@@ -92,4 +101,5 @@ class Setting:
             machine,
             KnownVolumes(self.monitors, self.pool, self.rados_namespace, f"{self.run_directory}-uses"),
             KeyedLocks(),
+            VolumeKeys(KmsFile(Path(self.kms_file) if self.kms_file else None, read_secret)),
         )

@@ -3,6 +3,7 @@
 from csi_driver.ceph.api import Clusters
 from csi_driver.errors import DriverError
 from csi_driver.journal.makers import Makers
+from csi_driver.kms.entries import KmsFile
 from csi_driver.locks import KeyedLocks
 from csi_driver.notices import Notice
 from csi_driver.operations.creation import VolumeCreation
@@ -16,6 +17,8 @@ from csi_driver.operations.purge import Purger
 from csi_driver.operations.site import PoolKey, Sites
 from csi_driver.operations.snapshot_deletion import SnapshotDeletion
 from csi_driver.operations.snapshots import SnapshotCreation, Soon
+from csi_driver.operations.volume_keys import VolumeKeys
+from csi_driver.orchestrator.kubernetes_secrets import read_secret
 
 INSTANCE = "default"
 
@@ -42,7 +45,9 @@ class Process:
         self._purger = Purger(sites, locks)
         self._purger.look_at = _later
         self._flattener = _Flattener(sites, _later)
-        self.creation = VolumeCreation(sites, locks, Behind(_later, self._flattener))
+        self.creation = VolumeCreation(
+            sites, locks, Behind(_later, self._flattener, VolumeKeys(KmsFile(None, read_secret)))
+        )
         self.deletion = VolumeDeletion(sites, locks, _later)
         self.expansion = VolumeExpansion(sites, locks)
         self.snapshot_creation = SnapshotCreation(sites, locks, Soon(_later, _later))

@@ -58,8 +58,8 @@ def _write_volume(site: Site, wanted: Restoration, journal_pool_id: int | None) 
     }
     if wanted.claim and wanted.claim.owner:
         keys[layout.OWNER] = wanted.claim.owner
-    if wanted.claim and wanted.claim.is_encrypted:
-        keys |= {layout.ENCRYPT_KMS: "default", layout.ENCRYPTION_TYPE: "block"}
+    if wanted.claim and wanted.claim.kms_id:
+        keys |= {layout.ENCRYPT_KMS: wanted.claim.kms_id, layout.ENCRYPTION_TYPE: "block"}
     if journal_pool_id is not None:
         keys[layout.JOURNAL_POOL] = f"{journal_pool_id:016x}"
     site.journal.restore(wanted.uuid, keys)

@@ -1,0 +1,58 @@
+"""Key management as the operations see it: entries by the `encryptionKMSID` of a class, each of one kind.
+
+A data key is the text that opens a volume's LUKS header. It is the same for a volume and its copies, whose headers are
+clones of each other; how it is kept differs from volume to volume, since the handle is part of that.
+"""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+FROM_SECRETS = "default"
+"""The entry that needs no file, as the Go driver calls it: the passphrase of the secrets is the data key of all volumes."""
+
+
+@dataclass(frozen=True)
+class KeyHolder:
+    """A volume whose data key it is, and what this call brought to get at it.
+
+    handle: as it was when the key was kept · passphrase: `encryptionPassphrase` of the secrets, empty where they have none ·
+    namespace: of the volume's claim, empty where nobody tells
+    """
+
+    handle: str
+    passphrase: str = field(default="", repr=False)
+    namespace: str = ""
+
+
+class Kms(Protocol):
+    """One entry."""
+
+    kms_id: str
+    has_key_per_volume: bool
+    """Else all volumes have the passphrase of the secrets, and nothing is kept anywhere."""
+
+    def check(self, holder: KeyHolder) -> None:
+        """Whether a key can be kept for this holder, who has no handle yet. Raises what `keep` would; keeps nothing."""
+
+    def new_key(self, holder: KeyHolder) -> str:
+        """A data key that no other volume has, where there is one for each. It is not kept yet."""
+
+    def keep(self, holder: KeyHolder, data_key: str) -> str:
+        """What the image's metadata have to hold for it, as text; empty for nothing. Fine when it is kept already.
+
+        Raises InvalidRequest when the secrets lack what it needs, or this entry cannot keep that key; Unfinished.
+        """
+
+    def fetch(self, holder: KeyHolder, kept: str) -> str:
+        """The data key. `kept`: what the image's metadata hold.
+
+        Raises InvalidRequest when the secrets lack what it needs, Unauthenticated for a wrong passphrase, Inconsistent for
+        a key that is gone or damaged, Unfinished.
+        """
+
+
+class KmsEntries(Protocol):
+    """All entries."""
+
+    def find(self, kms_id: str) -> Kms:
+        """Raises InvalidRequest that names the id and those that are known."""

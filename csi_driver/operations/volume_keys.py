@@ -1,0 +1,89 @@
+"""The data keys of encrypted volumes, from their making to their opening: which KMS keeps one, and for whom.
+
+Persisted in the image's metadata, as the Go driver has it: `rbd.csi.ceph.com/dek`, where the KMS keeps nothing itself. It is
+written in one write with the rest of a new image's metadata, before the entry is complete: an image without it is one that
+nobody finished, and is made anew. A clone inherits its source's, wrapped for the source's handle; the same write puts its
+own in place, or drops it.
+
+A copy's header is its source's, and so is its data key: the source's KMS tells it, and the copy's keeps it once more.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from csi_driver.errors import InvalidRequest
+from csi_driver.kms.api import FROM_SECRETS, KeyHolder, KmsEntries
+from csi_driver.model import VolumeSpec
+from csi_driver.tracing import step
+
+DEK_KEY = "rbd.csi.ceph.com/dek"
+OLD_DEK_KEY = f".{DEK_KEY}"
+DEK_KEYS = (DEK_KEY, OLD_DEK_KEY)
+
+
+def kept_in(metadata: Mapping[str, str]) -> str:
+    """What an image's metadata hold of its key; empty for nothing."""
+    return metadata.get(DEK_KEY) or metadata.get(OLD_DEK_KEY, "")
+
+
+@dataclass(frozen=True)
+class KeptKey:
+    """Of a volume that exists: where its key is. kms_id: empty where the journal does not say · owner: its namespace.
+
+    handle: for which it was kept, the source's for a snapshot on the source's image.
+    """
+
+    handle: str
+    kms_id: str
+    kept: str
+    owner: str = ""
+
+
+class VolumeKeys:
+    """Keys by the entries of the KMS configuration."""
+
+    def __init__(self, entries: KmsEntries) -> None:
+        self._entries = entries
+
+    def check(self, spec: VolumeSpec) -> None:
+        """Before anything is written. Raises InvalidRequest for an unknown KMS, or secrets that lack what it needs."""
+        if spec.kms_id:
+            self._entries.find(spec.kms_id).check(_holder("", spec))
+
+    def is_needed_of(self, source_kms_id: str, spec: VolumeSpec) -> bool:
+        """Whether a copy's key must be got from its source: not where one passphrase is the key of both."""
+        kinds = (self._entries.find(one) for one in (source_kms_id, spec.kms_id))
+        return any(kms.has_key_per_volume for kms in kinds)
+
+    def of_source(self, source: KeptKey, spec: VolumeSpec) -> str:
+        """The data key of what is copied. Raises InvalidRequest, Unauthenticated, Inconsistent, Unfinished."""
+        kms = self._entries.find(source.kms_id)
+        with step("keys.fetch", source.handle):
+            return kms.fetch(KeyHolder(source.handle, spec.passphrase, source.owner), source.kept)
+
+    def metadata(self, handle: str, spec: VolumeSpec, data_key: str) -> dict[str, str]:
+        """Of a new image, its key kept. data_key: the source's; empty for a new one."""
+        if not spec.kms_id:
+            return {}
+        kms, holder = self._entries.find(spec.kms_id), _holder(handle, spec)
+        if not kms.has_key_per_volume and not data_key:
+            return {}
+        with step("keys.keep", handle):
+            kept = kms.keep(holder, data_key or kms.new_key(holder))
+        return {DEK_KEY: kept} if kept else {}
+
+    def open(self, key: KeptKey, of_context: str, passphrase: str) -> str:
+        """The passphrase of a volume that is staged. of_context: the KMS by the volume's context, if the journal has none.
+
+        Raises as `of_source`.
+        """
+        try:
+            kms = self._entries.find(key.kms_id or of_context or FROM_SECRETS)
+        except InvalidRequest as unknown:
+            raise InvalidRequest(f"volume {key.handle}: {unknown}") from unknown
+        with step("keys.fetch", key.handle):
+            return kms.fetch(KeyHolder(key.handle, passphrase, key.owner), key.kept)
+
+
+def _holder(handle: str, spec: VolumeSpec) -> KeyHolder:
+    return KeyHolder(handle, spec.passphrase, spec.owner)
