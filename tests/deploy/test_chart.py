@@ -1,5 +1,6 @@
 """The chart: it renders to the plain manifests, refuses wrong values, and tells driver and sidecars what fits together."""
 
+import json
 import re
 import subprocess
 from typing import Any
@@ -16,7 +17,7 @@ CLUSTERS = ("--set", "clusters[0].clusterID=prod,clusters[0].monitors={192.0.2.1
 EVERYTHING = (
     *CLUSTERS,
     "--set",
-    "otlpEndpoint=http://collector:4318,controller.fenceGoneNodes=true,topology.enabled=true,topology.nodeLabels.zone=zone,storageCapacity=true,networkPolicy.enabled=true,sidecars.snapshotter.groupSnapshots=true",
+    "otlpEndpoint=http://collector:4318,controller.fenceGoneNodes=true,topology.enabled=true,topology.nodeLabels.zone=zone,storageCapacity=true,networkPolicy.enabled=true,sidecars.snapshotter.groupSnapshots=true,kms.entries.sealed.encryptionKMSType=metadata",
 )
 
 
@@ -44,6 +45,7 @@ def test_the_plain_manifests_are_what_the_chart_gives() -> None:
         "metrics.nodePort=70000",
         "otlpEndpoint=collector",
         "clusters[0].clusterID=x",
+        "kms.secrets[0].name=x",
     ],
 )
 def test_a_wrong_value_is_refused_by_its_name(value: str) -> None:
@@ -93,3 +95,22 @@ def test_the_clusters_file_is_a_secret_that_may_be_ones_own() -> None:
     made = [one for one in objects(*CLUSTERS) if one["kind"] == "Secret"]
     assert yaml.safe_load(made[0]["stringData"]["config.json"])[0]["clusterID"] == "prod"
     assert not [one for one in objects("--set", "existingClustersSecret=mine") if one["kind"] == "Secret"]
+
+
+def test_kms_entries_reach_both_halves_and_secrets_are_read_by_name_alone() -> None:
+    secrets = "kms.secrets[0].name=phrases,kms.secrets[0].namespaces={shop,office}"
+    flags = (*EVERYTHING, "--set", secrets)
+    (config,) = [one for one in objects(*flags) if one["kind"] == "ConfigMap"]
+    assert json.loads(config["data"]["config.json"]) == {"sealed": {"encryptionKMSType": "metadata"}}
+    for kind in ("Deployment", "DaemonSet"):
+        driver = containers(kind, *flags)["rbd-csi"]
+        (told,) = [one for one in driver["args"] if one.startswith("--kms-config=")]
+        (mount,) = [one for one in driver["volumeMounts"] if one["name"] == "kms"]
+        assert told == f"--kms-config={mount['mountPath']}/config.json"
+        (one,) = [one for one in objects(*flags) if one["kind"] == kind]
+        (volume,) = [one for one in one["spec"]["template"]["spec"]["volumes"] if one["name"] == "kms"]
+        assert volume["configMap"]["name"] == config["metadata"]["name"]
+    roles = [one for one in objects(*flags) if one["kind"] == "Role" and one["metadata"]["name"].endswith("-kms-phrases")]
+    assert [role["metadata"]["namespace"] for role in roles] == ["shop", "office"]
+    assert all(role["rules"][0]["resourceNames"] == ["phrases"] for role in roles)
+    assert not [one for one in objects() if one["kind"] == "ConfigMap" or "kms" in str(one)]

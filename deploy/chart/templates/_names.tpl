@@ -22,6 +22,15 @@ app.kubernetes.io/component: {{ .component }}
 {{ .Values.existingClustersSecret | default (printf "%s-clusters" .Release.Name) }}
 {{- end }}
 
+{{- /* The ConfigMap of KMS entries; empty without any. */ -}}
+{{- define "rbd-csi.kmsConfigMap" -}}
+{{- if .Values.kms.existingConfigMap -}}
+{{ .Values.kms.existingConfigMap }}
+{{- else if .Values.kms.entries -}}
+{{ .Release.Name }}-kms
+{{- end }}
+{{- end }}
+
 {{- define "rbd-csi.sidecarTimeout" -}}
 --timeout={{ add .Values.timeoutSeconds .Values.sidecars.timeoutMarginSeconds }}s
 {{- end }}
@@ -32,6 +41,9 @@ app.kubernetes.io/component: {{ .component }}
 - --node-id=$(NODE_NAME)
 - --driver-name={{ .Values.driverName }}
 - --clusters=/etc/rbd-csi/config.json
+{{- if include "rbd-csi.kmsConfigMap" . }}
+- --kms-config=/etc/rbd-csi-kms/config.json
+{{- end }}
 - --instance={{ .Values.instance }}
 - --timeout={{ .Values.timeoutSeconds }}
 - --log-level={{ .Values.logLevel }}
