@@ -74,6 +74,9 @@ End      with the last snapshot: O `deleting`  →  I to the trash, for what is 
                                                                                                 snapshot: finish
   – O restoring              undelete, claimed          start                Busy               nothing
 
+An encrypted volume's key, where its KMS keeps it wrapped, is among the metadata of I, written between the making of I and O
+`complete` (operations/volume_keys.py): no row of its own, an I without it is one that is made anew.
+
 Expand    O `resizer`, by compare with it and the size  →  I grown  →  O's size, and `resizer` empty, in one write
 
   O            I             reached by           expand                                  delete

@@ -42,11 +42,11 @@ class KmsFile:
         self._entries = self._read()
 
     def find(self, kms_id: str) -> Kms:
+        if kms_id == FROM_SECRETS:
+            return SecretsKms()
         entries = self._current()
         if kms_id in entries:
             return entries[kms_id]()
-        if kms_id == FROM_SECRETS:
-            return SecretsKms()
         where = f"entries of {self._path}" if self._path else "without a file of entries (--kms-config)"
         raise InvalidRequest(
             f"parameter encryptionKMSID is {kms_id!r}; allowed are {', '.join(sorted({FROM_SECRETS, *entries}))} ({where})"
@@ -123,13 +123,8 @@ def _metadata(kms_id: str, entry: Mapping[str, Any], read_secret: ReadSecret) ->
     return MetadataKms(kms_id, NamedSecret(name, namespace) if name else None, read_secret)
 
 
-def _secrets(kms_id: str, _entry: Mapping[str, Any], _read_secret: ReadSecret) -> Kms:
-    return SecretsKms(kms_id)
-
-
 KINDS: dict[str, Callable[[str, Mapping[str, Any], ReadSecret], Kms]] = {
-    FROM_SECRETS: _secrets,
     "metadata": _metadata,
     "secrets-metadata": _metadata,
 }
-"""By `encryptionKMSType`. The third is another word for the second."""
+"""By `encryptionKMSType`. The second is another word for the first."""

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from csi_driver.errors import Inconsistent, InvalidRequest, Unauthenticated
 from csi_driver.kms.api import FROM_SECRETS, KeyHolder
-from csi_driver.kms.wrapping import NotAWrappedKey, WrongPassphrase, new_data_key, unwrap, wrap
+from csi_driver.kms.format import NotAWrappedKey
+from csi_driver.kms.wrapping import WrongPassphrase, new_data_key, unwrap, wrap
 
 PHRASE_KEY = "encryptionPassphrase"
 
@@ -21,10 +22,8 @@ ReadSecret = Callable[[str, str], Mapping[str, str]]
 class SecretsKms:
     """The passphrase of the secrets is the data key. Kept nowhere."""
 
+    kms_id = FROM_SECRETS
     has_key_per_volume = False
-
-    def __init__(self, kms_id: str = FROM_SECRETS) -> None:
-        self.kms_id = kms_id
 
     def check(self, holder: KeyHolder) -> None:
         """A create needs no passphrase: it makes nothing of it."""

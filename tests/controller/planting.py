@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import rados
 
-from csi_driver.ceph.api import Create, Pool, Write
+from csi_driver.ceph.api import Create, MetadataWrite, Pool, Write
 from csi_driver.dev.layout import DevCeph
 from csi_driver.journal.layout import DELETED_PREFIX, GROUPS, SNAPSHOTS, VOLUMES, Kind, begun_key
 from csi_driver.model import ImageLayout
@@ -60,6 +60,7 @@ class Planter:
             FindingClass.CUT_OFF_PARENT: self._cut_off_parent,
             FindingClass.UNREADABLE_ENTRY: self._unreadable_entry,
             FindingClass.MISSING_IMAGE: self._missing_image,
+            FindingClass.MISSING_KEY: self._missing_key,
             FindingClass.MISSING_SNAP: self._missing_snap,
             FindingClass.MISSING_GROUP: self._missing_group,
             FindingClass.MEMBER_WITHOUT_GROUP: self._member_without_group,
@@ -93,6 +94,8 @@ class Planter:
             theirs = self._calls.create(f"theirs-{number}", GIB)
             assert uuid_of(theirs.volume_id) == planted
             self._lost.append(theirs)
+        for number in range(len(self.planted[FindingClass.MISSING_KEY])):
+            self._lost.append(self._calls.create(f"keyless-{number}", GIB))
         for volume in (*self._copies, *self._lost):
             self._calls.delete_until_done(volume.volume_id)
 
@@ -204,6 +207,15 @@ class Planter:
         self._lost.append(lost)
         self._pool.images.remove(image_named(lost))
         return uuid_of(lost.volume_id)
+
+    def _missing_key(self, number: int) -> str:
+        """As the Go driver leaves a volume, but for the key."""
+        planted = plant_ceph_csi_volume(self._pool, f"keyless-{number}")
+        put = {"csi.volume.encryptKMS": "sealed", "csi.volume.encryptionType": "block"}
+        self._pool.objects.apply(VOLUMES.object(planted), Write(put=put))
+        metadata = MetadataWrite({"rbd.csi.ceph.com/encrypted": "encrypted", "rbd.csi.ceph.com/dek": '{"dek": "'})
+        self._pool.images.write_metadata(self._id(f"csi-vol-{planted}"), metadata)
+        return planted
 
     def _missing_snap(self, number: int) -> str:
         source = self._of(number)

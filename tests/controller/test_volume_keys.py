@@ -18,6 +18,7 @@ from csi_driver.pb import csi_pb2 as pb
 from tests import image_data, luks_file
 from tests.client import Refusal
 from tests.controller.calls import Calls, handle_parts
+from tests.controller.test_audit import audit
 from tests.controller.test_ceph_csi import plant_ceph_csi_snapshot, plant_ceph_csi_volume
 from tests.controller.test_copies import image_of
 from tests.driver import DriverProcess
@@ -159,12 +160,17 @@ def test_a_source_that_the_passphrase_itself_opens_may_have_copies_with_a_key_of
         calls.delete_until_done(volume.volume_id)
 
 
-def test_a_damaged_key_is_copied_by_nobody(calls: Calls, pool: Pool) -> None:
+def test_a_damaged_key_is_copied_by_nobody_and_the_audit_tells_it(calls: Calls, pool: Pool, ceph_dev: DevCeph) -> None:
     source = calls.create("source", SIZE, parameters=SEALED)
     image_id = pool.images.find_id(image_of(source)) or ""
-    pool.images.write_metadata(image_id, MetadataWrite({DEK: "damaged"}))
-    refused = calls.refused_at_last("copy", size_bytes=0, parameters=SEALED, source=source)
-    assert (refused.code, source.volume_id in refused.message) == (grpc.StatusCode.INTERNAL, True)
+    for damage in (MetadataWrite({DEK: "damaged"}), MetadataWrite(drop=(DEK,))):
+        assert audit(ceph_dev).get("missing-key", []) == []
+        kept = pool.images.get_metadata(image_of(source))[DEK]
+        pool.images.write_metadata(image_id, damage)
+        refused = calls.refused_at_last("copy", size_bytes=0, parameters=SEALED, source=source)
+        assert (refused.code, source.volume_id in refused.message) == (grpc.StatusCode.INTERNAL, True)
+        assert audit(ceph_dev)["missing-key"] == [handle_parts(source.volume_id)[2]]
+        pool.images.write_metadata(image_id, MetadataWrite({DEK: kept}))
     calls.delete_until_done(source.volume_id)
 
 

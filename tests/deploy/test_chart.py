@@ -110,7 +110,9 @@ def test_kms_entries_reach_both_halves_and_secrets_are_read_by_name_alone() -> N
         (one,) = [one for one in objects(*flags) if one["kind"] == kind]
         (volume,) = [one for one in one["spec"]["template"]["spec"]["volumes"] if one["name"] == "kms"]
         assert volume["configMap"]["name"] == config["metadata"]["name"]
-    roles = [one for one in objects(*flags) if one["kind"] == "Role" and one["metadata"]["name"].endswith("-kms-phrases")]
+    roles = [
+        one for one in objects(*flags) if one["kind"] == "Role" and one["metadata"]["name"].endswith("-kms-phrases")
+    ]
     assert [role["metadata"]["namespace"] for role in roles] == ["shop", "office"]
     assert all(role["rules"][0]["resourceNames"] == ["phrases"] for role in roles)
     assert not [one for one in objects() if one["kind"] == "ConfigMap" or "kms" in str(one)]

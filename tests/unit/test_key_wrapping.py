@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from csi_driver.kms.wrapping import NotAWrappedKey, WrongPassphrase, new_data_key, unwrap, wrap
+from csi_driver.kms.format import NotAWrappedKey
+from csi_driver.kms.wrapping import WrongPassphrase, new_data_key, unwrap, wrap
 from tests.wrapped_keys import unwrapped, wrapped
 
 HANDLE = "0001-0009-rook-ceph-0000000000000002-50d53503-9da1-11ed-847e-bacf8f2f1297"

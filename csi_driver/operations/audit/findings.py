@@ -20,6 +20,7 @@ class FindingClass(StrEnum):
     CUT_OFF_PARENT = "cut-off-parent"
     UNREADABLE_ENTRY = "unreadable-entry"
     MISSING_IMAGE = "missing-image"
+    MISSING_KEY = "missing-key"
     MISSING_SNAP = "missing-snap"
     MISSING_GROUP = "missing-group"
     MEMBER_WITHOUT_GROUP = "member-without-group"
@@ -83,6 +84,9 @@ ABOUT = {
     ),
     FindingClass.UNREADABLE_ENTRY: About("the entry holds what no version of the driver writes", ""),
     FindingClass.MISSING_IMAGE: About("a volume's image was removed past the driver: its data is lost", ""),
+    FindingClass.MISSING_KEY: About(
+        "the key of an encrypted volume was removed from its image's metadata, or changed there, past the driver", ""
+    ),
     FindingClass.MISSING_SNAP: About(
         "a snapshot's snap was removed past the driver: its data is lost", "the snapshot is deleted", is_named_only=True
     ),

@@ -85,6 +85,9 @@ def _of_entry(seen: Survey, entry: Entry, records: AnyRecords) -> Iterator[Findi
 
 def _of_volume(seen: Survey, entry: VolumeEntry) -> Iterator[Finding]:
     yield from _of_entry(seen, entry, seen.volumes)
+    if reason := seen.keyless.get(entry.uuid):
+        subject = f"volume {entry.uuid} of name {entry.request_name!r}: image {entry.image_name}: {reason}"
+        yield Finding(Class.MISSING_KEY, entry.uuid, subject, VOLUMES, entry.uuid)
     if entry.state is not State.COMPLETE:
         return
     facts = seen.images.get(entry.image_name)

@@ -12,9 +12,12 @@ from csi_driver.journal.group_entries import GroupEntry, Member, group_journal
 from csi_driver.journal.journal import Journal, snapshot_journal, volume_journal
 from csi_driver.journal.layout import BEGUN_PREFIX, DELETED_PREFIX, GROUPS, SNAPSHOTS, VOLUMES, Kind, State
 from csi_driver.journal.reading import E, Reserved
+from csi_driver.kms.api import FROM_SECRETS
+from csi_driver.kms.format import NotAWrappedKey, parse
 from csi_driver.operations.group_deletion import GROUP_SNAP
 from csi_driver.operations.origin import CLONE_PREFIX
 from csi_driver.operations.site import Site
+from csi_driver.operations.volume_keys import DEK_KEY, kept_in
 
 Progress = Callable[[str, int, int], None]
 """What is looked at, how many of it, of how many (0: unknown)."""
@@ -65,6 +68,8 @@ class Survey:
     broken_groups: dict[str, str] = field(default_factory=dict)
     """Complete group snapshots of which something is gone: what, by uuid."""
     images: dict[str, ImageFacts] = field(default_factory=dict)
+    keyless: dict[str, str] = field(default_factory=dict)
+    """Encrypted volumes whose images have no key that can be read: why, by uuid."""
     trash: dict[str, str] = field(default_factory=dict)
     """Names by image id."""
     headers: set[str] = field(default_factory=set)
@@ -94,6 +99,7 @@ def survey(site: Site, progress: Progress) -> Survey:
         progress("images", number, len(names))
         found.images[name] = _facts(site, image_id)
     found.copies_elsewhere = set(_copies_elsewhere(site, found))
+    found.keyless = dict(_keyless(site, found))
     return found
 
 
@@ -130,6 +136,23 @@ def _broken_groups(site: Site, found: Survey) -> Iterator[tuple[str, str]]:
             yield entry.uuid, f"RBD group {entry.image_name} has no whole snap"
         elif lost := [one.source_handle for one in entry.members if _is_lost(site, one)]:
             yield entry.uuid, f"the snapshots of {', '.join(lost)} are gone"
+
+
+def _keyless(site: Site, found: Survey) -> Iterator[tuple[str, str]]:
+    """Of a volume that the Go driver made nobody knows here whether its KMS keeps the key itself."""
+    for entry in found.volumes.entries.values():
+        facts = found.images.get(entry.image_name)
+        if not entry.kms_id or not entry.is_usable or not facts or not facts.info:
+            continue
+        with suppress(ImageMissing):
+            kept = kept_in(site.pool.images.get_metadata(entry.image_name))
+            try:
+                if kept:
+                    parse(kept)
+                elif entry.kms_id != FROM_SECRETS and entry.request is not None:
+                    yield entry.uuid, f"there is no {DEK_KEY}"
+            except NotAWrappedKey as odd:
+                yield entry.uuid, f"{DEK_KEY} cannot be read: {odd}"
 
 
 def _is_lost(site: Site, member: Member) -> bool:
