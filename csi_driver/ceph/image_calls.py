@@ -1,6 +1,7 @@
 """What the calls on images have in common: where the images are, and how they are opened."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import rbd
 
@@ -42,6 +43,16 @@ class ImageCalls:
         return place.open_images.share(
             (place.pool_id, place.namespace, image_id), lambda: rbd.Image(self._ioctx, image_id=image_id)
         )
+
+    @contextmanager
+    def open_ahead(self, image_id: str) -> Iterator[None]:
+        place = self._place
+        key = (place.pool_id, place.namespace, image_id)
+        with (
+            self._translate(f"images.open_ahead {image_id}"),
+            place.open_images.ahead(key, lambda: rbd.Image(self._ioctx, image_id=image_id)),
+        ):
+            yield
 
     def _doing(self, what: str, name: str) -> AbstractContextManager[None]:
         return doing(self._translate, what, name)

@@ -2,10 +2,14 @@
 
 Two opens of one image by one process hand its exclusive lock to and fro for every snap, and librbd 16.2 has died when one
 of them closed while another asked it for the lock. A shared image is asked by all its users at once, which librbd allows.
+
+An open takes milliseconds, and so does a close. A caller that will need an image has it opened ahead, behind the writes that
+come before, and closed behind those that come after.
 """
 
 import threading
 from collections.abc import Callable, Hashable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
@@ -17,6 +21,9 @@ class _Closable(Protocol):
 
 T = TypeVar("T", bound=_Closable)
 
+_AHEAD_AT_ONCE = 16
+"""On a connection. What is more is opened when it is used."""
+
 
 @dataclass
 class _Slot(Generic[T]):
@@ -24,6 +31,8 @@ class _Slot(Generic[T]):
     image: T | None = None
     turning: threading.Lock = field(default_factory=threading.Lock)
     """Held while the image is opened or closed, so that no open overlaps a close."""
+    held_ahead: list[threading.Event] = field(default_factory=list)
+    """Set when whoever had it opened ahead needs it no more."""
 
 
 class OpenImages(Generic[T]):
@@ -32,19 +41,59 @@ class OpenImages(Generic[T]):
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._slots: dict[Hashable, _Slot[T]] = {}
+        self._ahead = ThreadPoolExecutor(_AHEAD_AT_ONCE, thread_name_prefix="open-ahead")
 
     @contextmanager
     def share(self, key: Hashable, open_image: Callable[[], T]) -> Iterator[T]:
         """The image of that key, opened unless it is open; closed when its last user leaves. Raises what the open raises."""
-        with self._guard:
-            slot = self._slots.setdefault(key, _Slot())
-            slot.users += 1
+        slot = self._enter(key)
         try:
             with slot.turning:
                 image = slot.image = slot.image or open_image()
             yield image
         finally:
+            for is_over in tuple(slot.held_ahead):
+                is_over.set()
             self._leave(key, slot)
+
+    @contextmanager
+    def ahead(self, key: Hashable, open_image: Callable[[], T]) -> Iterator[None]:
+        """Has the image opened for the `share` within, and closed after it, both behind the caller's back.
+
+        It is closed when the caller leaves. A failed open is left to `share`; raises what the close raises.
+        """
+        is_over = threading.Event()
+        holding = self._ahead.submit(self._hold, key, open_image, is_over)
+        try:
+            yield
+        finally:
+            is_over.set()
+            if not holding.cancel():
+                holding.result()
+
+    def _hold(self, key: Hashable, open_image: Callable[[], T], is_over: threading.Event) -> None:
+        if is_over.is_set():
+            return
+        slot = self._enter(key)
+        slot.held_ahead.append(is_over)
+        try:
+            with slot.turning:
+                slot.image = slot.image or open_image()
+        except Exception:  # noqa: BLE001 - whoever uses the image opens it again, and meets it
+            is_over.set()
+        is_over.wait()
+        slot.held_ahead.remove(is_over)
+        self._leave(key, slot)
+
+    def _enter(self, key: Hashable) -> _Slot[T]:
+        with self._guard:
+            slot = self._slots.setdefault(key, _Slot())
+            slot.users += 1
+        return slot
+
+    def close(self) -> None:
+        """No image is opened ahead any more."""
+        self._ahead.shutdown(wait=False)
 
     def _leave(self, key: Hashable, slot: _Slot[T]) -> None:
         with slot.turning:

@@ -8,6 +8,8 @@ the image has the lesser size of the two, and what was written beyond it is lost
 reads as zeros, and stays in the pool when the image is removed (docs/decisions/0021).
 """
 
+from contextlib import nullcontext
+
 from csi_driver.ceph.api import ImageMissing
 from csi_driver.errors import OutOfRange
 from csi_driver.journal.entries import VolumeEntry
@@ -52,13 +54,9 @@ def _grow(site: Site, entry: VolumeEntry, capacity: CapacityRange, size_bytes: i
         )
     present = _present_size(site, entry) if entry.size_bytes in (0, wanted) else 0
     if present < wanted or entry.resizer:  # a resize that was cut short is ended by the one after it
-        site.fence_resizer(entry)
-        entry = site.journal.claim_resize(entry, site.cluster.address)
-        try:
-            present = site.pool.images.grow(entry.image_name, wanted)
-        except ImageMissing:
-            raise unopened(site, entry) from None
-    if entry.resizer or present != entry.size_bytes:
+        entry = _resize(site, entry, wanted)
+        present = entry.size_bytes
+    elif present != entry.size_bytes:
         entry = site.journal.record_size(entry, present)
     if capacity.limit_bytes and present > capacity.limit_bytes:
         raise OutOfRange(
@@ -68,6 +66,18 @@ def _grow(site: Site, entry: VolumeEntry, capacity: CapacityRange, size_bytes: i
     if entry.mutable.follows_size:
         limits.settle(site, entry)
     return present
+
+
+def _resize(site: Site, entry: VolumeEntry, wanted: int) -> VolumeEntry:
+    """The entry afterwards. The image is opened while the claim is on its way, and closed while the size is."""
+    site.fence_resizer(entry)
+    with site.pool.images.open_ahead(entry.image_id) if entry.image_id else nullcontext():
+        entry = site.journal.claim_resize(entry, site.cluster.address)
+        try:
+            present = site.pool.images.grow(entry.image_name, wanted)
+        except ImageMissing:
+            raise unopened(site, entry) from None
+        return site.journal.record_size(entry, present)
 
 
 def _present_size(site: Site, entry: VolumeEntry) -> int:

@@ -7,6 +7,7 @@ is an image of its own, which goes the way of a volume's.
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 from csi_driver.ceph.api import ImageBusy, ImageMissing
 from csi_driver.errors import InvalidRequest, NotFound
@@ -80,6 +81,11 @@ def _release_snapshot(site: Site, entry: SnapshotEntry) -> bool:
         return False
     if entry.state is State.MAKING:
         site.fence(entry)
+    with site.pool.images.open_ahead(entry.source_image_id) if entry.is_native else nullcontext():
+        return _mark_and_release(site, entry)
+
+
+def _mark_and_release(site: Site, entry: SnapshotEntry) -> bool:
     if entry.state is not State.DELETING:
         image_id = "" if entry.is_native else (site.pool.images.find_id(entry.image_name) or "")
         is_unmade, maker = entry.state is State.MAKING, site.cluster.address

@@ -140,6 +140,24 @@ def test_an_image_grows_and_never_shrinks_by_growing(images: Images, made: str, 
     assert images.inspect(made).size_bytes == size_bytes
 
 
+def test_an_image_that_is_opened_ahead_is_opened_once_and_closed_in_the_end(images: Images, made: str) -> None:
+    with images.open_ahead(id_of(images, made)):
+        assert images.grow(made, 16 * MIB) == 16 * MIB
+    assert images.inspect(made).watchers == ()
+    images.remove(made)
+
+
+def test_what_cannot_be_opened_ahead_is_told_by_the_call_that_needs_it(images: Images, image: str) -> None:
+    with images.open_ahead(NO_ID), pytest.raises(ImageMissing):
+        images.grow(image, 16 * MIB)
+
+
+def test_what_is_opened_ahead_and_not_needed_is_closed(images: Images, made: str) -> None:
+    with images.open_ahead(id_of(images, made)):
+        pass
+    assert images.inspect(made).watchers == ()
+
+
 def test_a_shrunk_image_has_one_byte(images: Images, made: str) -> None:
     images.shrink(made)
     assert images.inspect(made).size_bytes == 1

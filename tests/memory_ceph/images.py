@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Protocol
 
@@ -67,6 +67,10 @@ class ImageCalls:
         self.place.names[name] = image_id
         self.link.reach("images.create:named")
         self.ceph.images.by_id[image_id] = StoredImage(image_id, self.place, size_bytes, features, layout.data_pool)
+
+    def open_ahead(self, image_id: str) -> AbstractContextManager[None]:
+        """The watch is that of the call which needs the image."""
+        return nullcontext()
 
     def new_id(self) -> str:
         return f"{self.ceph.number():012x}"

@@ -17,6 +17,7 @@ class Image:
     most_open: int = 0
     now_open: int = 0
     guard: threading.Lock = field(default_factory=threading.Lock)
+    closed: threading.Event = field(default_factory=threading.Event)
 
     def open(self) -> "Image":
         with self.guard:
@@ -28,6 +29,7 @@ class Image:
     def close(self) -> None:
         with self.guard:
             self.now_open -= 1
+        self.closed.set()
 
 
 def test_users_at_one_time_share_one_open_and_the_last_closes() -> None:
@@ -64,6 +66,48 @@ def test_a_user_that_fails_leaves_too() -> None:
     assert image.now_open == 0
 
 
+def test_what_is_opened_ahead_is_what_its_user_gets_and_closed_after_it() -> None:
+    shared, image = OpenImages[Image](), Image()
+    with shared.ahead("key", image.open):
+        with shared.share("key", image.open) as found:
+            assert found is image
+        assert image.closed.wait(30), "not only when the caller leaves"
+    assert (image.opened, image.now_open) == (1, 0)
+    assert not shared._slots
+
+
+def test_what_is_opened_ahead_and_not_used_is_closed_when_the_caller_leaves() -> None:
+    shared, image = OpenImages[Image](), Image()
+    with shared.ahead("key", image.open):
+        pass
+    assert image.now_open == 0
+    assert not shared._slots
+
+
+def test_a_failed_open_ahead_is_met_by_the_user_alone() -> None:
+    shared = OpenImages[Image]()
+
+    def fail() -> Image:
+        raise OSError("no")
+
+    with shared.ahead("key", fail):
+        pass
+    with pytest.raises(OSError, match="no"), shared.ahead("key", fail), shared.share("key", fail):
+        pass
+    assert not shared._slots
+
+
+def test_a_failed_close_behind_the_caller_is_told() -> None:
+    shared, image = OpenImages[Image](), Image()
+
+    def fail() -> None:
+        raise OSError("no")
+
+    image.close = fail  # type: ignore[method-assign]
+    with pytest.raises(OSError, match="no"), shared.ahead("key", image.open), shared.share("key", image.open):
+        pass
+
+
 def test_16_threads_never_see_a_closed_image_nor_two_open_ones() -> None:
     shared, image = OpenImages[Image](), Image()
 
@@ -74,5 +118,22 @@ def test_16_threads_never_see_a_closed_image_nor_two_open_ones() -> None:
 
     with ThreadPoolExecutor(16) as threads:
         list(threads.map(use, range(16)))
+    assert (image.most_open, image.now_open) == (1, 0)
+    assert not shared._slots
+
+
+def test_32_threads_that_open_ahead_never_see_a_closed_image_nor_two_open_ones() -> None:
+    """More than are opened ahead at one time."""
+    shared, image = OpenImages[Image](), Image()
+
+    def use(_: int) -> None:
+        for number in range(100):
+            with shared.ahead("key", image.open):
+                if number % 3:
+                    with shared.share("key", image.open) as found:
+                        assert found.now_open == 1
+
+    with ThreadPoolExecutor(32) as threads:
+        list(threads.map(use, range(32)))
     assert (image.most_open, image.now_open) == (1, 0)
     assert not shared._slots

@@ -1,6 +1,7 @@
 """Images with their snaps, chains of parents, and groups of images."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -124,6 +125,12 @@ class Images(Protocol):
 
     def unpin(self, image_id: str) -> None:
         """Removes the pin of a flatten that was cut short; fine without one. Raises ImageMissing."""
+
+    def open_ahead(self, image_id: str) -> AbstractContextManager[None]:
+        """Opens the image for writing behind what the caller does until it needs it: a hint, of which nothing can fail.
+
+        It changes nothing but that the image is watched. It is closed behind what comes after the first call that needed it.
+        """
 
     def grow(self, name: str, size_bytes: int) -> int:
         """Grows to `size_bytes` unless it is as large already; the size afterwards. Raises ImageMissing. Never shrinks."""

@@ -184,6 +184,7 @@ class Connection:
             raise meaning_of(error, f"{doing} as client.{self._credentials.user}") from error
 
     def close(self) -> None:
+        self.open_images.close()
         self._rados.shutdown()
 
 
