@@ -10,7 +10,7 @@ widely deployed Ceph CSI driver; own keys are added, none is changed (layout.py 
   I   the image, T the image in the trash
 
 Create   K  by compare with "", and M, in one write  →  I  →  O `complete`, exclusive; M dropped by a later claim, or a sweep
-         A copy, and a volume whose K is in another pool:
+         A clone of a volume, a copy at the hard depth, and a volume whose K is in another pool:
          K  by compare with ""  →  O `making`, exclusive  →  K read again  →  I  →  O `complete`
          A copy at the hard depth:  … I  →  O `flattening`  →  queue (flatten_queue.py); refused for now; behind it the
          worker flattens I  →  O `complete` with depth 0  →  off the queue
@@ -28,11 +28,11 @@ Every write on an existing O is one operation that begins by comparing `state`; 
 
   K O I            reached by               create by name                          delete by handle
   – – –            fresh                    start                                   OK
-  K – –            copy, after K            take the uuid up: O exclusive           OK
+  K – –            clone, after K           take the uuid up: O exclusive           OK
   K M – –          create, after K          fence the maker, O `making`, make I     fence, O `making`, undo
   K M – I          create, I half or whole  fence, O `making`, remove I, make it    likewise
-  K O – making     copy, after O            fence the maker, make I                 fence, undo
-  K O I making     copy, I half or whole    fence the maker, remove I, make it      fence, undo
+  K O – making     clone, after O           fence the maker, make I                 fence, undo
+  K O I making     clone, I half or whole   fence the maker, remove I, make it      fence, undo
   K O I flattening create, I whole and deep count, queue, wait; shallow by now:   to the trash, as complete
                                             O `complete`, return it
   K O I complete   complete                 compare the request; return it          delete

@@ -103,7 +103,7 @@ class VolumeCreation:
     def _rounds(self, names: Site, spec: VolumeSpec) -> Volume:
         """`names`: where the name's key is."""
         new_uuid = str(uuid.uuid4())
-        may_be_taken = self._recent.add(names.name_lock(spec.name)) or spec.source or spec.constrained_pools
+        may_be_taken = self._recent.add(names.name_lock(spec.name)) or spec.constrained_pools
         for _ in range(_ROUNDS):
             # A new name is claimed without looking: the claim itself tells when it is taken.
             reserved = names.journal.find(spec.name) if may_be_taken else None
@@ -173,6 +173,8 @@ class _Creation:
                 try:
                     origin = stack.enter_context(self._making.origin())
                 except Rejected:
+                    if reserved is None and self._name.is_taken():
+                        return None  # by what was made before its source went
                     self._clear_begun(entry, reserved)
                     raise
                 return self._bring_about(entry, origin, reserved.uuid if reserved else None, new_uuid)
@@ -210,15 +212,15 @@ class _Creation:
     ) -> Volume | None:
         if entry is not None:
             return self._take_over(entry, origin)
-        if reserved is None and origin is None and self._name.is_beside_image:
-            return self._begin_at_name(new_uuid)
+        if reserved is None and self._name.is_beside_image and self._making.needs_no_entry(origin):
+            return self._begin_at_name(new_uuid, origin)
         if reserved is None and not self._name.claim(new_uuid):
             return None
         return self._begin(reserved or new_uuid, origin)
 
-    def _begin_at_name(self, new_uuid: str) -> Volume | None:
-        """An empty volume: what it begins with stands beside its name, and its entry is written once, when it is whole."""
-        entry = replace(self._new_entry(new_uuid, None), is_noted=True)
+    def _begin_at_name(self, new_uuid: str, origin: Origin | None) -> Volume | None:
+        """What the volume begins with stands beside its name, and its entry is written once, when it is whole."""
+        entry = replace(self._new_entry(new_uuid, origin), is_noted=True)
         place = f"{self._site.key.cluster_id}/{self._site.pool.pool_id}"
         stale = self._stale.take(place)
         try:
@@ -229,7 +231,7 @@ class _Creation:
             if self._name.is_taken():
                 return None
             raise
-        volume = self._making.make(entry, None)
+        volume = self._making.make(entry, origin)
         self._stale.add(place, new_uuid)
         return volume
 

@@ -67,6 +67,14 @@ class Making:
             known = with_depth(self._site, origin, self._spec.source, self.policy(self._spec.mutable))
             yield known.with_key(self._spec, self._behind.keys)
 
+    def needs_no_entry(self, origin: Origin | None) -> bool:
+        """Before the image is whole. A snap that is cut for the copy must be explained before it is there, and what waits for
+        its flatten is told by its entry alone.
+        """
+        if origin is None:
+            return True
+        return bool(origin.snap) and plan(self.policy(self._spec.mutable), origin.depth_of_copy) is not Plan.WAIT
+
     def make(self, entry: VolumeEntry, origin: Origin | None) -> Volume:
         """The image, and the entry `complete`."""
         with self._settled(entry):

@@ -44,6 +44,12 @@ CLONE_POINTS = (
     "journal.complete:before",
     "journal.complete:after",
 )
+RESTORE_POINTS = (
+    "journal.claim:after",
+    "images.clone:after",
+    "images.write_metadata:after",
+    "journal.complete:after",
+)
 DELETE_SNAPSHOT_POINTS = (
     "journal.mark_deleting:after",
     "images.remove_snap:after",
@@ -117,6 +123,20 @@ def test_a_clone_cut_short_is_made_anew_by_the_repeated_call(crashing: Crashing,
     calls.delete_until_done(clone.volume_id)
 
 
+@pytest.mark.parametrize("point", RESTORE_POINTS)
+def test_a_restore_cut_short_is_made_anew_by_the_repeated_call(crashing: Crashing, point: str) -> None:
+    """What it was begun with stands beside its name, as that of an empty volume."""
+    calls, source = crashing.calls, crashing.source()
+    snapshot = calls.snapshot_until_done("snap", source.volume_id)
+    crashing.at(point, lambda: calls.try_create("restored", 16 * MIB, source=snapshot))
+    restored = calls.create_until_done("restored", 16 * MIB, source=snapshot)
+    assert (restored.capacity_bytes, crashing.reads(restored)) == (16 * MIB, b"original")
+    calls.delete_until_done(source.volume_id)
+    calls.delete_snapshot_until_done(snapshot.snapshot_id)
+    assert crashing.reads(restored) == b"original"
+    calls.delete_until_done(restored.volume_id)
+
+
 @pytest.mark.parametrize("point", DELETE_SNAPSHOT_POINTS)
 def test_a_delete_of_a_snapshot_cut_short_is_finished(crashing: Crashing, point: str) -> None:
     calls, source = crashing.calls, crashing.source()
@@ -180,6 +200,33 @@ def test_a_clone_paused_overtaken_and_let_go_on_harms_nothing(
     quick_calls.delete_until_done(source.volume_id)
     assert image_data.read(ceph_dev, image_of(clone), 8) == b"original"
     quick_calls.delete_until_done(clone.volume_id)
+
+
+@pytest.mark.parametrize("point", ["images.clone:before", "images.clone:after"])
+def test_a_restore_paused_overtaken_and_let_go_on_harms_nothing(
+    ceph_dev: DevCeph, start_driver: StartDriver, pool: Pool, point: str
+) -> None:
+    secrets = ceph_dev.secrets("provisioner")
+    paused_at = {"RBD_CSI_FAILPOINTS": f"{point}=stop"}
+    slow = start_driver("--controller", clusters=ceph_dev.config_json, environment=paused_at)
+    quick = start_driver("--controller", clusters=ceph_dev.config_json, node_id="node-2")
+    slow_calls, quick_calls = Calls(slow.rpc, secrets), Calls(quick.rpc, secrets)
+    source = quick_calls.create("source", 8 * MIB)
+    image_data.write(ceph_dev, image_of(source), b"original")
+    snapshot = quick_calls.snapshot("snap", source.volume_id)
+    with ThreadPoolExecutor(1) as thread:
+        late = thread.submit(slow_calls.try_create, "restored", 0, source=snapshot)
+        slow.await_pause()
+        let_grace_time_pass(pool, "restored")
+        restored = quick_calls.create_until_done("restored", 0, source=snapshot)
+        slow.resume()
+        answer = late.result(60)
+    assert answer.code in UNFINISHED if isinstance(answer, Refusal) else answer.volume_id == restored.volume_id
+    assert slow_calls.create_until_done("restored", 0, source=snapshot).volume_id == restored.volume_id
+    quick_calls.delete_snapshot_until_done(snapshot.snapshot_id)
+    assert image_data.read(ceph_dev, image_of(restored), 8) == b"original"
+    for volume in (restored, source):
+        quick_calls.delete_until_done(volume.volume_id)
 
 
 @pytest.mark.parametrize("point", ["journal.begin:after", "images.cut:before", "images.cut:after"])
