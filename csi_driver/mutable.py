@@ -137,6 +137,8 @@ class MutableParameters:
 
     def check_limits(self) -> None:
         """What no key alone shows. Raises InvalidRequest."""
+        if not self.values:
+            return
         for rate in RATES:
             base, most, burst = (self._number(key) for key in (rate.base, rate.most, rate.burst))
             if most and base > most:

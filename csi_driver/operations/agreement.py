@@ -1,7 +1,6 @@
 """What a CreateVolume agreed on, as the journal keeps it, and in what a later request of the same name differs."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from csi_driver.journal.entries import VolumeEntry
@@ -10,16 +9,15 @@ from csi_driver.model import VolumeSpec
 
 def agreed(spec: VolumeSpec) -> dict[str, Any]:
     """The request without its size, which the entry keeps apart since it grows."""
-    layout = asdict(spec.layout)
-    layout["features"] = sorted(spec.layout.features)
+    layout = {**vars(spec.layout), "features": sorted(spec.layout.features)}
     topology = {"topology": dict(spec.topology)} if spec.topology else {}
     return topology | {
         "capabilities": sorted(str(one) for one in spec.capabilities),
         "layout": layout,
         "imagePrefix": spec.image_prefix,
         "context": dict(spec.context),
-        "source": asdict(spec.source) if spec.source else None,
-        "flatten": asdict(spec.flatten),
+        "source": dict(vars(spec.source)) if spec.source else None,
+        "flatten": dict(vars(spec.flatten)),
         **({"cloneFormat": spec.clone_format.value} if spec.clone_format else {}),
     }
 
@@ -35,8 +33,8 @@ def difference(spec: VolumeSpec, entry: VolumeEntry) -> str:
         wanted = spec.capacity
         limit = f" and at most {wanted.limit_bytes}" if wanted.limit_bytes else ""
         parts.append(f"it has {entry.size_bytes} bytes, asked for are at least {wanted.required_bytes}{limit}")
-    if entry.request is not None:
-        parts += _differing(entry.request, agreed(spec))
+    if entry.request is not None and (wanted_now := agreed(spec)) != entry.request:
+        parts += _differing(entry.request, wanted_now)
     return "; ".join(parts)
 
 

@@ -20,10 +20,13 @@ FILE_SYSTEMS = ("ext4", "xfs")
 
 _COMMON_WHITESPACE = str.maketrans("\t\n\r", "   ")
 _MODE = pb.VolumeCapability.AccessMode.Mode
+_MODES = {number: AccessMode(name) for name, number in _MODE.items() if name != "UNKNOWN"}
 
 
 def check_text(field: str, value: str, max_bytes: int = MAX_TEXT_BYTES) -> str:
     """Any Unicode but control characters."""
+    if len(value) <= max_bytes and value.isascii() and value.isprintable():
+        return value  # as nearly all are
     size = len(value.encode(errors="surrogatepass"))
     if size > max_bytes:
         raise InvalidRequest(f"{field} has {size} bytes; at most {max_bytes} are allowed")
@@ -86,10 +89,10 @@ def parse_capability(capability: pb.VolumeCapability, field: str) -> Capability:
     if kind is None:
         raise InvalidRequest(f"{field}.access_type is missing; allowed are block and mount")
     number = capability.access_mode.mode
-    if number not in _MODE.values() or number == _MODE.Value("UNKNOWN"):
+    mode = _MODES.get(number)
+    if mode is None:
         allowed = ", ".join(AccessMode)
         raise InvalidRequest(f"{field}.access_mode.mode is {number} (missing or unknown); allowed are {allowed}")
-    mode = AccessMode(_MODE.Name(number))
     if kind == "block":
         return Capability(mode, is_block=True)
     if mode.is_multi_node and not mode.is_read_only:

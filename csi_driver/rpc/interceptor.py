@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 
@@ -47,7 +48,7 @@ class CallInterceptor(grpc.ServerInterceptor):
             call = tracing.Call(method, subject=_subject(request))
             call.deadline = call.started + self._seconds(context)
             tracing.begin(call)
-            log.info("request", method=method, request=redacted(request))
+            _log_request(method, request)
             try:
                 answer = handler(request, context)
             except Exception as error:
@@ -63,7 +64,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         def handle(request: Message, context: grpc.ServicerContext) -> Iterator[Message]:
             call = tracing.Call(method, subject=_subject(request))
             tracing.begin(call)
-            log.info("request", method=method, request=redacted(request))
+            _log_request(method, request)
             try:
                 answers = iter(handler(request, context))
                 while context.is_active():
@@ -88,7 +89,13 @@ class CallInterceptor(grpc.ServerInterceptor):
 
 
 def _subject(request: Message) -> str:
-    return next((value for field in _SUBJECTS if (value := getattr(request, field, ""))), "")
+    fields = request.DESCRIPTOR.fields_by_name
+    return next((value for field in _SUBJECTS if field in fields and (value := getattr(request, field))), "")
+
+
+def _log_request(method: str, request: Message) -> None:
+    if log.is_enabled_for(logging.INFO):
+        log.info("request", method=method, request=redacted(request))
 
 
 def _message(call: tracing.Call, error: Exception) -> str:
