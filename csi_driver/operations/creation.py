@@ -42,6 +42,7 @@ from csi_driver.operations.topology import bound_to, choose_pool, is_reachable
 
 log = structlog.get_logger(__name__)
 
+_UUID_LENGTH = 36
 _ROUNDS = 8
 """How often one call follows what other processes do to its name before it leaves that to a repeated call."""
 
@@ -102,14 +103,16 @@ class VolumeCreation:
 
     def _rounds(self, names: Site, spec: VolumeSpec) -> Volume:
         """`names`: where the name's key is."""
-        new_uuid = str(uuid.uuid4())
-        may_be_taken = self._recent.add(names.name_lock(spec.name)) or spec.constrained_pools
+        key = names.name_lock(spec.name)
+        believed = self._recent.add(key)
+        # A new name is claimed without looking: the claim itself tells when it is taken.
+        may_be_taken = believed is not None or bool(spec.constrained_pools)
         for _ in range(_ROUNDS):
-            # A new name is claimed without looking: the claim itself tells when it is taken.
-            reserved = names.journal.find(spec.name) if may_be_taken else None
-            may_be_taken = True
+            reserved, entry = _look(names, spec, believed) if may_be_taken else (None, None)
+            may_be_taken, believed = True, None
             try:
-                if volume := self._round(names, spec, reserved, new_uuid):
+                if volume := self._round(names, spec, reserved, entry):
+                    self._recent.learn(key, volume.handle[-_UUID_LENGTH:])
                     return volume
             except Lost as lost:
                 log.info("following another process", reason=str(lost))
@@ -117,26 +120,35 @@ class VolumeCreation:
                 raise told(refusal, names.journal, spec.name) from refusal
         raise Busy(f"volume name {spec.name!r} is being worked on by other processes; repeat the call")
 
-    def _round(self, names: Site, spec: VolumeSpec, reserved: Reserved | None, new_uuid: str) -> Volume | None:
+    def _round(
+        self, names: Site, spec: VolumeSpec, reserved: Reserved | None, entry: VolumeEntry | None
+    ) -> Volume | None:
         """None: look again."""
         if not spec.constrained_pools:
             if reserved and reserved.pool_id not in (None, names.pool.pool_id):
                 raise Conflict(f"volume name {spec.name!r} is taken by a volume in the pool with id {reserved.pool_id}")
-            return self._creation(names, names, spec).round(reserved, new_uuid)
+            return self._creation(names, names, spec).round(reserved, entry)
         if reserved is None:
             bound = bound_to(spec, choose_pool(spec))
             with self._sites.open(replace(names.key, pool=bound.pool), as_maker=True) as site:
-                return self._creation(site, names, bound).round(None, new_uuid)
+                return self._creation(site, names, bound).round(None)
         pool_id = names.pool.pool_id if reserved.pool_id is None else reserved.pool_id
         with self._sites.open(replace(names.key, pool=pool_id), as_maker=True) as site:
             pools = [pool for pool in spec.constrained_pools if pool.name == site.pool.name]
             if not pools or not is_reachable(pools[0].segments, spec.reachable_from):
                 self._creation(site, names, spec).move_away(reserved)
                 return None
-            return self._creation(site, names, bound_to(spec, pools[0])).round(reserved, new_uuid)
+            return self._creation(site, names, bound_to(spec, pools[0])).round(reserved)
 
     def _creation(self, site: Site, names: Site, spec: VolumeSpec) -> "_Creation":
         return _Creation(site, spec, VolumeName(names, site, spec.name), self._stale, self._behind)
+
+
+def _look(names: Site, spec: VolumeSpec, believed: str | None) -> tuple[Reserved | None, VolumeEntry | None]:
+    """K, and its entry where that could be read beside it."""
+    if believed and not spec.constrained_pools:
+        return names.journal.find_and_load(spec.name, believed)
+    return names.journal.find(spec.name), None
 
 
 class _Creation:
@@ -164,9 +176,10 @@ class _Creation:
             delete_entry(self._site, entry)
             release_name(self._site, entry)
 
-    def round(self, reserved: Reserved | None, new_uuid: str) -> Volume | None:
-        """None: look again."""
-        entry = self._load(reserved) if reserved else None
+    def round(self, reserved: Reserved | None, entry: VolumeEntry | None = None) -> Volume | None:
+        """None: look again. entry: where it has been read."""
+        if entry is None and reserved is not None:
+            entry = self._load(reserved)
         step = decide(self._spec, reserved, entry)
         if entry is None or step is Step.TAKE_OVER:
             with ExitStack() as stack:
@@ -177,7 +190,7 @@ class _Creation:
                         return None  # by what was made before its source went
                     self._clear_begun(entry, reserved)
                     raise
-                return self._bring_about(entry, origin, reserved.uuid if reserved else None, new_uuid)
+                return self._bring_about(entry, origin, reserved.uuid if reserved else None)
         if step is Step.REUSE:
             return self._reuse(entry)
         if step is Step.AWAIT_FLATTEN:
@@ -207,16 +220,15 @@ class _Creation:
             self._journal.begin(entry)
             undo(self._site, entry)
 
-    def _bring_about(
-        self, entry: VolumeEntry | None, origin: Origin | None, reserved: str | None, new_uuid: str
-    ) -> Volume | None:
+    def _bring_about(self, entry: VolumeEntry | None, origin: Origin | None, reserved: str | None) -> Volume | None:
         if entry is not None:
             return self._take_over(entry, origin)
+        new_uuid = reserved or str(uuid.uuid4())
         if reserved is None and self._name.is_beside_image and self._making.needs_no_entry(origin):
             return self._begin_at_name(new_uuid, origin)
         if reserved is None and not self._name.claim(new_uuid):
             return None
-        return self._begin(reserved or new_uuid, origin)
+        return self._begin(new_uuid, origin)
 
     def _begin_at_name(self, new_uuid: str, origin: Origin | None) -> Volume | None:
         """What the volume begins with stands beside its name, and its entry is written once, when it is whole."""

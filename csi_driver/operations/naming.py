@@ -62,22 +62,30 @@ class VolumeName:
 
 
 class RecentNames:
-    """Names that this process has claimed or found lately: of these alone it reads first whether they are taken."""
+    """Names that this process was asked for lately: of these alone it reads first whether they are taken.
+
+    With the uuid that each had last, so that its entry can be read beside its key. Both are believed of nobody.
+    """
 
     def __init__(self, most: int = 4096) -> None:
         self._guard = threading.Lock()
-        self._names: OrderedDict[str, None] = OrderedDict()
+        self._uuids: OrderedDict[str, str] = OrderedDict()
         self._most = most
 
-    def add(self, key: str) -> bool:
-        """Whether it was there."""
+    def add(self, key: str) -> str | None:
+        """None where it was not there; empty where its uuid is not known."""
         with self._guard:
-            was_there = key in self._names
-            self._names[key] = None
-            self._names.move_to_end(key)
-            if len(self._names) > self._most:
-                self._names.popitem(last=False)
-            return was_there
+            known = self._uuids.get(key)
+            self._uuids[key] = known or ""
+            self._uuids.move_to_end(key)
+            if len(self._uuids) > self._most:
+                self._uuids.popitem(last=False)
+            return known
+
+    def learn(self, key: str, uuid: str) -> None:
+        with self._guard:
+            if key in self._uuids:
+                self._uuids[key] = uuid
 
 
 class StaleNotes:

@@ -37,6 +37,15 @@ def test_an_object_that_is_not_there_is_none_and_one_without_keys_is_empty(objec
     assert objects.read_key(name, "a") is None
 
 
+def test_two_objects_are_read_at_once_as_one_after_the_other(objects: Objects, name: str) -> None:
+    put(objects, name, KEYS)
+    for key in (*KEYS, "missing"):
+        assert objects.read_both(name, key, name) == (objects.read_key(name, key), KEYS)
+    assert objects.read_both(name, "a", f"{name}-missing") == (objects.read_key(name, "a"), None)
+    assert objects.read_both(f"{name}-missing", "a", name) == (None, KEYS)
+    assert objects.read_both(f"{name}-missing", "a", f"{name}-missing") == (None, None)
+
+
 def test_an_exclusive_create_happens_once(objects: Objects, name: str) -> None:
     objects.apply(name, Write(create=Create.EXCLUSIVE, put={"a": "first"}))
     with pytest.raises(ObjectExists):
@@ -187,6 +196,7 @@ def crowded(objects: Objects, name: str) -> str:
 
 def test_an_object_of_many_keys_is_read_whole(objects: Objects, crowded: str) -> None:
     assert objects.read(crowded) == MANY
+    assert objects.read_both(crowded, "missing", crowded) == (None, MANY)
 
 
 @pytest.mark.parametrize("prefix", ["deleted.", "csi.", "", "none"])

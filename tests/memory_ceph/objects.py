@@ -46,6 +46,10 @@ class MemoryObjects:
     def read_key(self, name: str, key: str) -> str | None:
         return self._place.objects.get(name, {}).get(key)
 
+    def read_both(self, name: str, key: str, other: str) -> tuple[str | None, dict[str, str] | None]:
+        keys = self.read(other)
+        return self.read_key(name, key), keys
+
     def names(self) -> Iterator[str]:
         self.link.begin("objects.names")
         headers = [f"rbd_header.{one.image_id}" for one in self._images.by_id.values() if one.place is self._place]

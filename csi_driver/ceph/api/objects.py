@@ -53,6 +53,9 @@ class Objects(Protocol):
     def read_key(self, name: str, key: str) -> str | None:
         """One key; None when the object or the key does not exist."""
 
+    def read_both(self, name: str, key: str, other: str) -> tuple[str | None, dict[str, str] | None]:
+        """`read_key` of one object and `read` of another, side by side: neither is the earlier one."""
+
     def names(self) -> Iterator[str]:
         """The names of all objects there, those of images' data among them: in a large pool that takes minutes."""
 

@@ -86,6 +86,22 @@ class RadosObjects:
             finally:
                 self._ioctx.release_read_op(operation)
 
+    def read_both(self, name: str, key: str, other: str) -> tuple[str | None, dict[str, str] | None]:
+        with step("objects.read_both", other), self._translate(f"read object {self._ioctx.name}/{other}"):
+            operation = self._ioctx.create_read_op()
+            try:
+                found, _ = self._ioctx.get_omap_vals(operation, "", "", _PAGE)
+                reading = self._ioctx.operate_aio_read_op(operation, other)
+                try:
+                    value = self.read_key(name, key)
+                finally:
+                    reading.wait_for_complete()
+                keys = _decoded(found) if reading.get_return_value() == 0 else None
+            finally:
+                self._ioctx.release_read_op(operation)
+        # Whatever is not all of it is read again, be it an error, to meet it.
+        return value, dict(keys) if keys is not None and len(keys) < _PAGE // 2 else self.read(other)
+
     def read_data(self, name: str) -> bytes | None:
         with step("objects.read_data", name), self._translate(f"read object {self._ioctx.name}/{name}"):
             try:
