@@ -1,8 +1,11 @@
 """The driver's parts as the commands for operators have them."""
 
+from pathlib import Path
+
 from csi_driver.ceph.cluster import RadosClusters, Timeouts
 from csi_driver.config import ClustersFile
 from csi_driver.journal.makers import Makers
+from csi_driver.kms.entries import KmsFile
 from csi_driver.locks import KeyedLocks
 from csi_driver.model import Credentials
 from csi_driver.operations.audit.auditor import Auditor
@@ -11,8 +14,10 @@ from csi_driver.operations.listing import Listing
 from csi_driver.operations.nodes import OwnPools, RegisteredNodes
 from csi_driver.operations.publication import VolumePublication
 from csi_driver.operations.rebuild.rebuilder import Rebuilder
+from csi_driver.operations.rewrapping import KeyRewrapping
 from csi_driver.operations.site import PoolKey, Sites
 from csi_driver.operations.undeletion import VolumeUndeletion
+from csi_driver.orchestrator.kubernetes_secrets import read_secret
 
 
 class Operator:
@@ -27,11 +32,16 @@ class Operator:
         self.undeletion = VolumeUndeletion(sites)
         self.auditor = Auditor(sites)
         self.rebuilder = Rebuilder(sites)
+        self._sites = sites
         self.own_pools = OwnPools(sites, clusters_file.own_ids)
         publication = VolumePublication(sites, KeyedLocks(), RegisteredNodes(self.own_pools), self.own_pools)
         listing = Listing(sites, clusters_file.own_ids)
         self.fencing = NodeFencing(sites, listing, lambda volume, node: publication.unpublish(volume, node, None))
         self.close = self._clusters.close
+
+    def rewrapping(self, kms_file: Path) -> KeyRewrapping:
+        """Raises ConfigError."""
+        return KeyRewrapping(self._sites, KmsFile(kms_file, read_secret))
 
     def cluster_ids(self) -> tuple[str, ...]:
         return tuple(self._clusters_file.entries())

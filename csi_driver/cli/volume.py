@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from csi_driver import failpoints, logs
-from csi_driver.config import DEFAULT_CLUSTERS_FILE, ClustersFile, ConfigError, check_instance
+from csi_driver.config import DEFAULT_CLUSTERS_FILE, DEFAULT_KMS_FILE, ClustersFile, ConfigError, check_instance
 from csi_driver.errors import AccessDenied, DriverError, InvalidRequest
 from csi_driver.ids import Handle
 
@@ -42,7 +42,7 @@ def place_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.group()
 def volume() -> None:
-    """Bring deleted volumes back."""
+    """Bring deleted volumes back; wrap keys of encrypted ones anew."""
     logs.set_up("warning", "text")
 
 
@@ -80,6 +80,33 @@ def deleted(clusters: Path, instance: str) -> None:
             for one in _in_cluster(operator, cluster_id):
                 table.add_row(one.handle, one.name, f"{one.size_bytes / (1 << 20):g} MiB", _until(one))
     Console(highlight=False, markup=False, width=_UNLIMITED_WIDTH).print(table)
+
+
+@volume.command()
+@click.argument("handles", nargs=-1, required=True, metavar="HANDLE...")
+@click.option("--kms-config", type=click.Path(path_type=Path), default=DEFAULT_KMS_FILE, show_default=True)
+@click.option("--old", type=click.File(), required=True, help="A file with the passphrase of now.")
+@click.option("--new", type=click.File(), required=True, help="A file with the passphrase to come.")
+@place_options
+def rewrap(handles: tuple[str, ...], **options: Any) -> None:
+    """Wrap the keys of volumes with another passphrase. Data, header and mounts stay as they are."""
+    phrases = [_phrase(options[which]) for which in ("old", "new")]
+    parsed = [Handle.parse(handle) for handle in handles]
+    with operator_at(options["clusters"], options["instance"]) as operator:
+        rewrapping = operator.rewrapping(options["kms_config"])
+        for text, handle in zip(handles, parsed, strict=True):
+            if handle is None:
+                raise InvalidRequest(f"{text!r} is not a volume's handle")
+            done = rewrapping.rewrap(handle, *phrases)
+            click.echo(f"{text}: {'wrapped with the new passphrase' if done.is_new else 'was so already'}")
+
+
+def _phrase(opened: TextIO) -> str:
+    """As a Secret has it: a last line feed is the editor's, not the passphrase's."""
+    phrase = opened.read().removesuffix("\n")
+    if not phrase:
+        raise MisusedError(f"{opened.name} holds no passphrase")
+    return phrase
 
 
 def _in_cluster(operator: "Operator", cluster_id: str) -> Iterator["DeletedVolume"]:

@@ -31,6 +31,9 @@ class Kms(Protocol):
     has_key_per_volume: bool
     """Else all volumes have the passphrase of the secrets, and nothing is kept anywhere."""
 
+    wraps_with_passphrase: bool
+    """Keeps keys wrapped with a passphrase that the call brings: another one may take its place."""
+
     def check(self, holder: KeyHolder) -> None:
         """Whether a key can be kept for this holder, who has no handle yet. Raises what `keep` would; keeps nothing."""
 

@@ -24,6 +24,7 @@ class SecretsKms:
 
     kms_id = FROM_SECRETS
     has_key_per_volume = False
+    wraps_with_passphrase = False
 
     def check(self, holder: KeyHolder) -> None:
         """A create needs no passphrase: it makes nothing of it."""
@@ -58,6 +59,7 @@ class MetadataKms:
 
     def __init__(self, kms_id: str, secret: NamedSecret | None, read: ReadSecret) -> None:
         self.kms_id = kms_id
+        self.wraps_with_passphrase = secret is None
         self._secret = secret
         self._read = read
 

@@ -5,7 +5,9 @@ What a copy's key opens is asked of cryptsetup, on the LUKS header that the copy
 
 import base64
 import json
+import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -15,7 +17,7 @@ from cryptography.exceptions import InvalidTag
 from csi_driver.ceph.api import Create, MetadataWrite, Pool, Write
 from csi_driver.dev.layout import DevCeph
 from csi_driver.pb import csi_pb2 as pb
-from tests import image_data, luks_file
+from tests import image_data, luks_file, volume_command
 from tests.client import Refusal
 from tests.controller.calls import Calls, handle_parts
 from tests.controller.test_audit import audit
@@ -202,6 +204,63 @@ def test_a_create_that_is_killed_around_its_key_ends_with_one_volume_and_its_own
     images = {name for name in pool.images.list_names() if name.startswith("csi-vol-")}
     assert images == {image_of(volume) for volume in volumes}
     for volume in volumes:
+        calls.delete_until_done(volume.volume_id)
+
+
+@pytest.fixture
+def rewrap(ceph_dev: DevCeph, kms_file: Path, tmp_path: Path) -> Callable[..., volume_command.Ended]:
+    """The command, with the old and the new passphrase."""
+
+    def run(handle: str, old: str, new: str, failpoints: str = "") -> volume_command.Ended:
+        flags = ["--kms-config", str(kms_file)]
+        for name, phrase in (("old", old), ("new", new)):
+            (tmp_path / name).write_text(phrase)
+            flags += [f"--{name}", str(tmp_path / name)]
+        return volume_command.run(ceph_dev.config_json, "rewrap", handle, *flags, failpoints=failpoints)
+
+    return run
+
+
+@pytest.mark.parametrize("point", ["", "keys.rewrap:before", "keys.rewrap:after"])
+def test_keys_are_wrapped_with_another_passphrase_and_open_what_they_did(
+    calls: Calls, pool: Pool, rewrap: Callable[..., volume_command.Ended], *, point: str
+) -> None:
+    """A command that is killed is repeated. The old passphrase is refused afterwards; older snapshots are restored."""
+    source = calls.create_until_done("source", SIZE, parameters=SEALED)
+    snapshot = calls.snapshot_until_done("snap", source.volume_id)
+    key, metadata = key_of(pool, source), pool.images.get_metadata(image_of(source))
+    if point:
+        assert rewrap(source.volume_id, PHRASE, "another", f"{point}=kill").code == -signal.SIGKILL
+    for turn in range(2):
+        ended = rewrap(source.volume_id, PHRASE, "another\n")
+        assert ended.code == 0, ended.err
+        assert ("already" in ended.out) is (turn == 1 or point.endswith("after"))
+    assert key_of(pool, source, "another") == key
+    assert {**pool.images.get_metadata(image_of(source)), DEK: ""} == {**metadata, DEK: ""}
+    refused = calls.refused_at_last("copy", size_bytes=0, parameters=SEALED, source=snapshot)
+    assert refused.code is grpc.StatusCode.UNAUTHENTICATED
+    with_new = replace(calls, secrets={**calls.secrets, "encryptionPassphrase": "another"})
+    copy = with_new.create_until_done("copy", 0, parameters=SEALED, source=snapshot)
+    assert key_of(pool, copy, "another") == key
+    ended = rewrap(copy.volume_id, "neither", "of them")
+    assert (ended.code, "does not unwrap" in ended.err) == (1, True), ended
+    calls.delete_snapshot_until_done(snapshot.snapshot_id)
+    for volume in (copy, source):
+        calls.delete_until_done(volume.volume_id)
+
+
+def test_what_has_no_wrapped_key_is_not_rewrapped(calls: Calls, rewrap: Callable[..., volume_command.Ended]) -> None:
+    plain, by_secrets = calls.create("plain", SIZE), calls.create("by-secrets", SIZE, parameters=BY_SECRETS)
+    gone = by_secrets.volume_id[:-12] + "0" * 12
+    for handle, code, said in (
+        (plain.volume_id, 2, "is not encrypted"),
+        (by_secrets.volume_id, 2, "encryptionKMSID 'default'"),
+        (gone, 1, "there is no volume"),
+        ("nonsense", 2, "not a volume's handle"),
+    ):
+        ended = rewrap(handle, "x", "y")
+        assert (ended.code, said in ended.err) == (code, True), ended
+    for volume in (plain, by_secrets):
         calls.delete_until_done(volume.volume_id)
 
 

@@ -42,9 +42,11 @@ def hunt(ceph_dev: DevCeph, tmp_path: Path) -> Hunt:
 def node(ceph_dev: DevCeph, hunt: Hunt, tmp_path: Path) -> Iterator[Node]:
     """Both halves, which tell all that they do, and write nothing but into directories that are looked at."""
     (tmp_path / "temporary").mkdir()
+    (tmp_path / "kms.json").write_text('{"sealed": {"encryptionKMSType": "metadata"}}')
     driver = DriverProcess.start(
         *("--driver-name", driver_name("secrets"), "--log-level", "debug", "--log-format", "json"),
         *("--trace", str(tmp_path / "temporary" / "trace")),
+        *("--kms-config", str(tmp_path / "kms.json")),
         clusters=ceph_dev.config_json,
         node_id="secrets",
         environment={"PATH": hunt.path, "TMPDIR": str(tmp_path / "temporary")},
@@ -66,6 +68,13 @@ def test_no_secret_is_shown_while_calls_succeed_and_fail(
     with hunt.watching():
         volume = calls.create_until_done("plain", 64 << 20, parameters={"encrypted": "false"})
         encrypted = calls.create_until_done("encrypted", 64 << 20, parameters={"encrypted": "true"})
+        keyed, sealed = (
+            replace(calls, secrets={**calls.secrets, **PHRASE}),
+            {"encrypted": "true", "encryptionKMSID": "sealed"},
+        )
+        wrapped = keyed.create_until_done("wrapped", 64 << 20, parameters=sealed)
+        wrapped_again = keyed.create_until_done("again", 64 << 20, parameters=sealed, source=wrapped)
+        answers.append(calls.refused_at_last("no", parameters=sealed, source=wrapped))
         snapshot = calls.snapshot_until_done("snapshot", volume.volume_id)
         copy = calls.create_until_done("copy", 64 << 20, source=snapshot)
         node.attach(volume.volume_id, "ext4", {})
@@ -78,7 +87,7 @@ def test_no_secret_is_shown_while_calls_succeed_and_fail(
         node.detach(volume.volume_id)
         # before anything is deleted: an export that meets a purge fails
         run(("rados", "-c", str(ceph_dev.conf), "-p", "rbd", "export", str(tmp_path / "pool")), timeout_s=120)
-        for one in (copy, encrypted, volume):
+        for one in (copy, encrypted, volume, wrapped_again, wrapped):
             calls.delete_until_done(one.volume_id)
         calls.delete_snapshot_until_done(snapshot.snapshot_id)
     for answer in answers:
