@@ -38,6 +38,18 @@ class ClusterMapping:
         handle = Handle.parse(text)
         return text if handle is None else str(self.translate(handle, known))
 
+    def other_names(self, text: str) -> tuple[str, ...]:
+        """The handles that this one may have had before it was translated; none for what is no handle."""
+        handle = Handle.parse(text)
+        if handle is None:
+            return ()
+        return tuple(
+            str(replace(handle, cluster_id=old, pool_id=old_pool))
+            for old, new, pools in self._directions()
+            for old_pool, new_pool in pools.items()
+            if (new, new_pool) == (handle.cluster_id, handle.pool_id) and (old, old_pool) != (new, new_pool)
+        )
+
     def _directions(self) -> Iterator[tuple[str, str, Mapping[int, int]]]:
         for pair in self.pairs:
             back = {new: old for old, new in pair.pool_ids.items()}

@@ -97,16 +97,16 @@ class Driver:
         self._registration = NodeRegistration(self._sites, clusters_file.own_ids, record)
         self._readiness = Readiness(lambda: tuple(clusters_file.entries()), self._clusters.check)
         self._at_end: list[Callable[[], None]] = []
-        self._keys = VolumeKeys(KmsFile(config.kms_file, read_secret))
+        self._mapping = read_cluster_mapping(config.cluster_mapping_file)
+        self._keys = VolumeKeys(KmsFile(config.kms_file, read_secret), self._mapping.other_names)
         self._pool_usages = PoolUsages(health_clusters, clusters_file.own_ids)
         self._server = Server(config.socket_path, config.timeout_s, self._services(), self._translation())
 
     def _translation(self) -> Callable[[str], str] | None:
         """Of handles of clusters that others have taken the place of."""
-        mapping = read_cluster_mapping(self._config.cluster_mapping_file)
-        if not mapping.pairs:
+        if not self._mapping.pairs:
             return None
-        return lambda text: mapping.translate_text(text, self._clusters_file.entries())
+        return lambda text: self._mapping.translate_text(text, self._clusters_file.entries())
 
     def _look_at(self, key: PoolKey) -> None:
         """What a predecessor left in a pool."""

@@ -8,17 +8,20 @@ own in place, or drops it.
 A copy's header is its source's, and so is its data key: the source's KMS tells it, and the copy's keeps it once more.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from csi_driver.errors import InvalidRequest
-from csi_driver.kms.api import FROM_SECRETS, KeyHolder, KmsEntries
+from csi_driver.errors import InvalidRequest, Unauthenticated
+from csi_driver.kms.api import FROM_SECRETS, KeyHolder, Kms, KmsEntries
 from csi_driver.model import VolumeSpec
 from csi_driver.tracing import step
 
 DEK_KEY = "rbd.csi.ceph.com/dek"
 OLD_DEK_KEY = f".{DEK_KEY}"
 DEK_KEYS = (DEK_KEY, OLD_DEK_KEY)
+
+OtherNames = Callable[[str], Sequence[str]]
 
 
 def kept_in(metadata: Mapping[str, str]) -> str:
@@ -42,8 +45,10 @@ class KeptKey:
 class VolumeKeys:
     """Keys by the entries of the KMS configuration."""
 
-    def __init__(self, entries: KmsEntries) -> None:
+    def __init__(self, entries: KmsEntries, other_names: OtherNames = lambda _handle: ()) -> None:
+        """other_names: handles by which volumes may have been known where another cluster stood in their cluster's place."""
         self._entries = entries
+        self._other_names = other_names
 
     def check(self, spec: VolumeSpec) -> None:
         """Before anything is written. Raises InvalidRequest for an unknown KMS, or secrets that lack what it needs."""
@@ -58,8 +63,7 @@ class VolumeKeys:
     def of_source(self, source: KeptKey, spec: VolumeSpec) -> str:
         """The data key of what is copied. Raises InvalidRequest, Unauthenticated, Inconsistent, Unfinished."""
         kms = self._entries.find(source.kms_id)
-        with step("keys.fetch", source.handle):
-            return kms.fetch(KeyHolder(source.handle, spec.passphrase, source.owner), source.kept)
+        return self._fetch(kms, source, spec.passphrase)
 
     def metadata(self, handle: str, spec: VolumeSpec, data_key: str) -> dict[str, str]:
         """Of a new image, its key kept. data_key: the source's; empty for a new one."""
@@ -81,8 +85,17 @@ class VolumeKeys:
             kms = self._entries.find(key.kms_id or of_context or FROM_SECRETS)
         except InvalidRequest as unknown:
             raise InvalidRequest(f"volume {key.handle}: {unknown}") from unknown
+        return self._fetch(kms, key, passphrase)
+
+    def _fetch(self, kms: Kms, key: KeptKey, passphrase: str) -> str:
         with step("keys.fetch", key.handle):
-            return kms.fetch(KeyHolder(key.handle, passphrase, key.owner), key.kept)
+            try:
+                return kms.fetch(KeyHolder(key.handle, passphrase, key.owner), key.kept)
+            except Unauthenticated:
+                for other in self._other_names(key.handle):
+                    with suppress(Unauthenticated):
+                        return kms.fetch(KeyHolder(other, passphrase, key.owner), key.kept)
+                raise
 
 
 def _holder(handle: str, spec: VolumeSpec) -> KeyHolder:

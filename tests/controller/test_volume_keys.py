@@ -274,6 +274,29 @@ def _their_encryption(pool: Pool, kind: str, uuid: str, image: str, handle: str,
     pool.images.write_metadata(pool.images.find_id(image) or "", MetadataWrite(metadata, drop))
 
 
+def test_a_key_that_was_wrapped_for_the_handle_on_a_cluster_that_is_gone_is_unwrapped_on_the_one_in_its_place(
+    start_driver: StartDriver, ceph_dev: DevCeph, pool: Pool, kms_file: Path, tmp_path: Path
+) -> None:
+    """After a fail-over; the copy's key is wrapped for the handle that the copy is given."""
+    mapping = tmp_path / "cluster-mapping.json"
+    mapping.write_text(
+        json.dumps([{"clusterIDMapping": {"gone": "dev"}, "RBDPoolIDMapping": [{"77": str(pool.pool_id)}]}])
+    )
+    flags = ("--controller", "--kms-config", str(kms_file), "--cluster-mapping", str(mapping))
+    calls = calls_with(PHRASE, start_driver(*flags, clusters=ceph_dev.config_json), ceph_dev)
+    uuid = plant_ceph_csi_volume(pool, "theirs")
+    gone = f"0001-0004-gone-{77:016x}-{uuid}"
+    _their_encryption(pool, "volume", uuid, f"csi-vol-{uuid}", gone, old=False)
+    source = pb.Volume(volume_id=gone)
+    copy = calls.create_until_done("copy", 0, parameters=SEALED, source=source)
+    assert key_of(pool, copy) == THEIR_KEY
+    wrong = replace(calls, secrets={**calls.secrets, "encryptionPassphrase": "another"})
+    refused = wrong.refused_at_last("no", size_bytes=0, parameters=SEALED, source=source)
+    assert refused.code is grpc.StatusCode.UNAUTHENTICATED
+    for volume_id in (copy.volume_id, gone):
+        calls.delete_until_done(volume_id)
+
+
 @pytest.mark.parametrize("old", [False, True])
 def test_copies_of_what_the_go_driver_has_encrypted_have_its_key(calls: Calls, pool: Pool, old: bool) -> None:
     """Its snapshot is an image with a key of its own, wrapped for the snapshot's handle."""

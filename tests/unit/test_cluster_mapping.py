@@ -38,6 +38,15 @@ def test_a_handle_leads_to_the_side_that_the_clusters_file_knows(tmp_path: Path)
         assert both.translate(one, {"north"}) == one
 
 
+def test_a_handle_tells_by_which_others_it_may_have_been_known(tmp_path: Path) -> None:
+    """For what was made of a handle before its cluster was gone."""
+    both = mapping(tmp_path, pair("east", "west", p1="2", p3="4"), pair("north", "west", p9="4"))
+    east, north, west = Handle("east", 3, _UUID), Handle("north", 9, _UUID), Handle("west", 4, _UUID)
+    assert both.other_names(str(west)) == (str(east), str(north))
+    assert both.other_names(str(east)) == (str(west),)
+    assert both.other_names(str(Handle("west", 5, _UUID))) == both.other_names("no handle") == ()
+
+
 def test_a_pool_that_is_not_named_is_not_mapped(tmp_path: Path) -> None:
     unmapped = Handle("east", 7, _UUID)
     assert mapping(tmp_path, pair("east", "west", p1="2")).translate(unmapped, {"west"}) == unmapped
