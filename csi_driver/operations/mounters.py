@@ -58,6 +58,12 @@ def of_record(machine: Machine, record: StageRecord, secret: LuksSecret | None =
     return EncryptedAttacher(attacher, machine, secret) if record.is_encrypted else attacher
 
 
+def raw_path(machine: Machine, record: StageRecord) -> str:
+    """The device below the encryption, which the Go driver's records name; empty for a volume without."""
+    device = by_name(machine.attachers, record.attacher).find(record.attachment) if record.is_encrypted else None
+    return str(device.path) if device else ""
+
+
 @dataclass(frozen=True)
 class Choice:
     """The attacher, and why not those that would have come before it; empty when it was the first."""

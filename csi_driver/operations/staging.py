@@ -1,9 +1,9 @@
 """NodeStageVolume and NodeUnstageVolume: from an image to a mounted file system or a bound block device, and back.
 
-Order of a stage, each step found done or finished by a repeated call: record, attach, (format, check, grow), mount. Order
-back: unmount, path, detach, record. A stage that ends in a final error takes back what it did; one that ends otherwise
-leaves its record, with which the next stage goes on or the next unstage clears away. See stage_record.py for what is
-persisted. The record's device name is for the reader: a device is used only when its attacher proves it is the image.
+Order of a stage, each step found done or finished by a repeated call: record, attach, (format, check, grow), (note of use),
+mount. Order back: unmount, path, detach, record. A stage that ends in a final error takes back what it did; one that ends
+otherwise leaves its record, with which the next stage goes on or the next unstage clears away. See stage_record.py for what
+is persisted. The record's device name is for the reader: a device is used only when its attacher proves it is the image.
 """
 
 from dataclasses import replace
@@ -110,9 +110,6 @@ class Staging:
             if wish.is_encrypted:
                 request = self._with_secret(request, planned)
             self._build_or_take_back(request, planned, volume)
-            if request.secret and request.secret.is_unused:
-                with step("node.note_use", place.volume_id):
-                    self._locator.note_use(place.volume_id, request.credentials)
 
     def _with_secret(self, request: StageRequest, record: StageRecord) -> StageRequest:
         """Raises InvalidRequest when there is no passphrase, Unauthenticated, Inconsistent."""
@@ -204,21 +201,21 @@ class Staging:
             options = request.options.map_options.get(attacher.name, ())
             device = attacher.attach(record.attachment, volume.address, options)
         with step("node.record_device", place.volume_id):
-            record = replace(record, device=self._raw_path(record) or str(device.path))
+            record = replace(record, device=mounters.raw_path(self._machine, record) or str(device.path))
             stage_record.save(place, record)
         if request.capability.is_block:
             make_target(place.volume_path, is_file=True)
+            self._note_use(request)
             with step("node.bind", place.volume_id):
                 self._machine.mounts.bind(device.path, place.volume_path, read_only=False)
         else:
             self._mount(request, record, device, volume)
 
-    def _raw_path(self, record: StageRecord) -> str:
-        """The device below the encryption, which the Go driver's records name; empty for a volume without."""
-        if not record.is_encrypted:
-            return ""
-        device = mounters.by_name(self._machine.attachers, record.attacher).find(record.attachment)
-        return str(device.path) if device else ""
+    def _note_use(self, request: StageRequest) -> None:
+        """Before anybody can have it: a stage that is repeated after the mount has nothing left to do."""
+        if request.secret and request.secret.is_unused:
+            with step("node.note_use", request.place.volume_id):
+                self._locator.note_use(request.place.volume_id, request.credentials)
 
     def _mount(self, request: StageRequest, record: StageRecord, device: Device, volume: StagedVolume) -> None:
         place, wish, read_only = request.place, request.options, record.attachment.read_only
@@ -230,6 +227,7 @@ class Staging:
         mounted = next((mount for mount in self._machine.mounts.table() if mount.device == device.number), None)
         fs_type = mounted.fs_type if mounted else self._prepare(request, record, device, wanted)
         make_target(place.volume_path, is_file=False)
+        self._note_use(request)
         options = [*_ALWAYS_MOUNTED_WITH[fs_type], *request.capability.mount_flags, *(["ro"] if read_only else [])]
 
         def mount(shown: Device) -> None:

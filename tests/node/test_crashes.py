@@ -1,24 +1,13 @@
 """What a killed process, daemon or machine leaves, and that the next call finishes it or clears it away."""
 
 import os
-from typing import Any
 
 import pytest
 
 from csi_driver.host import commands
 from csi_driver.host.api import Device
-from tests.fixtures.attacher import NAMES
+from tests.fixtures.attacher import rows
 from tests.node.bench import BLOCK, KINDS, MIB, Bench, Code, capability
-
-
-def rows(*found: tuple[str, ...]) -> list[Any]:
-    """A step that only one attacher makes (`krbd.map:after`) is tried with that one alone."""
-    owners = [row[0].partition(".")[0] for row in found]
-    return [
-        pytest.param(*row, marks=pytest.mark.attacher(owner) if owner in NAMES else ())
-        for row, owner in zip(found, owners, strict=True)
-    ]
-
 
 ATTACH_POINTS = [
     "fuse.prepare:after",

@@ -1,12 +1,14 @@
 """Encrypted volumes on a kernel with dm-crypt: no plain text in the image, growth, wrong passphrases, crashes of a stage."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from csi_driver.pb import csi_pb2 as pb
-from tests.node.bench import BLOCK, KINDS, MIB, SIZE_MIB, Bench, Code
+from tests.fixtures.attacher import rows
+from tests.node.bench import KINDS, MIB, SIZE_MIB, Bench, Code
 
 pytestmark = pytest.mark.attacher("krbd", "nbd")
 PATTERN = b"this is not to be read by anybody else. "
@@ -73,14 +75,26 @@ def test_a_volume_that_holds_data_is_not_encrypted_over(bench: Bench) -> None:
 
 @pytest.mark.parametrize(
     ("failpoint", "kind"),
-    [
+    rows(
+        ("node.record:after", "ext4"),
+        ("krbd.map:before", "ext4"),
+        ("krbd.map:after", "ext4"),
+        ("nbd.map:before", "ext4"),
+        ("nbd.map:after", "ext4"),
         ("luks.format:before", "ext4"),
         ("luks.format:after", "ext4"),
+        ("luks.open:before", "ext4"),
         ("luks.open:after", "ext4"),
+        ("node.record_device:after", "ext4"),
         ("node.format:before", "ext4"),
+        ("node.format:after", "ext4"),
+        ("node.mount:before", "ext4"),
         ("node.mount:after", "ext4"),
+        ("node.note_use:before", "ext4"),
+        ("node.note_use:after", "ext4"),
         ("luks.open:after", "block"),
-    ],
+        ("node.bind:after", "block"),
+    ),
 )
 def test_a_stage_killed_at_any_step_of_its_encryption_is_finished_by_the_next(
     bench: Bench, failpoint: str, kind: str
@@ -90,20 +104,48 @@ def test_a_stage_killed_at_any_step_of_its_encryption_is_finished_by_the_next(
     stage(bench, volume_id, wanted)
     assert len(bench.traces.attached()) == bench.traces.per_image() + 1  # and the mapper on it
     assert len(bench.mounts()) == 1
+    assert Path(f"{bench.setting.run_directory}-uses", volume_id).exists()  # from here on nothing is formatted over
 
 
 @pytest.mark.parametrize(
-    "failpoint",
-    [
-        "luks.close:before",
-        "luks.close:after",
-        pytest.param("krbd.unmap:after", marks=pytest.mark.attacher("krbd")),
-        pytest.param("nbd.unmap:after", marks=pytest.mark.attacher("nbd")),
-    ],
+    "failpoint", rows(("krbd.map:after",), ("nbd.map:after",), ("luks.format:after",), ("luks.open:after",))
 )
+def test_a_stage_killed_half_way_in_its_encryption_is_undone_by_unstage(bench: Bench, failpoint: str) -> None:
+    volume_id = bench.new_volume()
+    bench.killed_call(stage_request(bench, volume_id), failpoint)
+    bench.unstage(volume_id)
+    assert bench.leftovers() == []
+
+
+UNSTAGE_POINTS = rows(
+    ("node.unmount:before",),
+    ("node.unmount:after",),
+    ("luks.close:before",),
+    ("luks.close:after",),
+    ("krbd.unmap:before",),
+    ("krbd.unmap:after",),
+    ("nbd.unmap:before",),
+    ("nbd.unmap:after",),
+    ("node.forget:before",),
+)
+
+
+@pytest.mark.parametrize("failpoint", UNSTAGE_POINTS)
 def test_an_unstage_killed_at_any_step_of_its_encryption_is_finished_by_the_next(bench: Bench, failpoint: str) -> None:
     volume_id = bench.new_volume()
-    stage(bench, volume_id, BLOCK)
+    stage(bench, volume_id)
     bench.killed_call(bench.unstage_request(volume_id), failpoint)
     bench.unstage(volume_id)
     assert bench.leftovers() == []
+
+
+@pytest.mark.parametrize("failpoint", rows(("luks.close:after",), ("krbd.unmap:after",), ("nbd.unmap:after",)))
+def test_an_unstage_killed_in_its_encryption_gives_way_to_a_stage(bench: Bench, failpoint: str) -> None:
+    """With what was written before."""
+    volume_id = bench.new_volume()
+    stage(bench, volume_id)
+    (bench.staging(volume_id) / volume_id / "file").write_text("kept")
+    bench.killed_call(bench.unstage_request(volume_id), failpoint)
+    stage(bench, volume_id)
+    assert len(bench.traces.attached()) == bench.traces.per_image() + 1
+    assert (bench.staging(volume_id) / volume_id / "file").read_text() == "kept"

@@ -11,8 +11,7 @@ import pytest
 from csi_driver.errors import AccessDenied, ClusterUnavailable, InUse, InvalidRequest, NotFound, Unauthenticated
 from csi_driver.host.krbd_devices import KrbdDevices
 from csi_driver.model import Credentials, ImageTraits
-from csi_driver.pb import csi_pb2 as pb
-from tests.node.bench import BLOCK, KINDS, MIB, SIZE_MIB, Bench, Code
+from tests.node.bench import BLOCK, KINDS, MIB, SIZE_MIB, Bench
 
 pytestmark = pytest.mark.attacher("krbd")
 
@@ -136,26 +135,3 @@ def test_a_volume_that_was_cut_off_is_staged_anew_beside_another_of_the_same_cli
     bench.stage(volume_id, BLOCK)
     with bench.device_of(volume_id).open("rb") as alive:
         assert alive.read(4096) == bytes(4096)
-
-
-def test_a_hung_cluster_is_told_in_bounds_and_forgotten_afterwards(bench: Bench) -> None:
-    """No packet reaches the cluster: stats, unpublish and unstage answer, and succeed when it is back."""
-    volume_id = bench.new_volume()
-    bench.stage(volume_id)
-    target = bench.publish(volume_id)
-    (target / "file").write_bytes(b"x" * MIB)
-    route = ["127.0.0.0/8", "via", "10.0.2.2", "src", "10.0.2.15"]
-    subprocess.run(["ip", "route", "replace", "blackhole", "127.0.0.0/8"], check=True)
-    try:
-        stats = pb.NodeGetVolumeStatsRequest(volume_id=volume_id, volume_path=str(target))
-        assert bench.timed_code(bench.node.NodeGetVolumeStats, stats, 30) in (Code.OK, Code.UNAVAILABLE)
-        unpublish = bench.unpublish_request(volume_id)
-        assert bench.timed_code(bench.node.NodeUnpublishVolume, unpublish, 90) in (Code.OK, Code.UNAVAILABLE)
-        unstage = bench.unstage_request(volume_id)
-        assert bench.timed_code(bench.node.NodeUnstageVolume, unstage, 90) in (Code.UNAVAILABLE, Code.ABORTED)
-    finally:
-        subprocess.run(["ip", "route", "del", "blackhole", "127.0.0.0/8"], check=True)
-        subprocess.run(["ip", "route", "replace", *route], check=True)
-    bench.until_ok(bench.node.NodeUnpublishVolume, bench.unpublish_request(volume_id))
-    bench.until_ok(bench.node.NodeUnstageVolume, bench.unstage_request(volume_id))
-    assert bench.leftovers() == []
