@@ -3,10 +3,19 @@
 import subprocess
 from pathlib import Path
 
-BYTES = 18 << 20
-"""A header of LUKS2 has 16 MiB, and needs something behind it."""
+BYTES = 4 << 20
+"""A header with small areas, and something behind it."""
 _WRONG_PASSPHRASE = 2
-_QUICK = ("--pbkdf-force-iterations", "4", "--pbkdf-memory", "32")
+_QUICK = (
+    "--pbkdf-force-iterations",
+    "4",
+    "--pbkdf-memory",
+    "32",
+    "--luks2-metadata-size",
+    "16k",
+    "--luks2-keyslots-size",
+    "256k",
+)
 
 
 def formatted(path: Path, passphrase: str) -> bytes:

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from typing import Any
 
 from csi_driver.errors import AccessDenied, ClusterUnavailable, InvalidRequest
@@ -21,8 +22,8 @@ def read_secret(namespace: str, name: str, connect: Callable[[], Any] = in_clust
 
     secret = f"Secret {namespace}/{name}"
     try:
-        with step("kubernetes.read_secret", f"{namespace}/{name}"):
-            found = CoreV1Api(connect()).read_namespaced_secret(name, namespace, _request_timeout=_TIMEOUT_S)
+        with step("kubernetes.read_secret", f"{namespace}/{name}"), closing(connect()) as opened:
+            found = CoreV1Api(opened).read_namespaced_secret(name, namespace, _request_timeout=_TIMEOUT_S)
     except ApiException as error:
         if error.status == _MISSING:
             raise InvalidRequest(f"there is no {secret}, which secretName of the KMS entry means") from None

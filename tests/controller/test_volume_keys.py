@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("clean_pool")
 PHRASE = "correct horse battery staple"
 SEALED = {"encrypted": "true", "encryptionKMSID": "sealed"}
 BY_SECRETS = {"encrypted": "true"}
-SIZE = 24 << 20
+SIZE = 8 << 20
 THEIR_KEY = "AAECAwQFBgcICQoLDA0ODxAREhM="
 
 
