@@ -23,6 +23,7 @@ _MADE = pb.Volume(volume_id=str(VOLUME), volume_context={"imageName": f"x-{VOLUM
 _GROUP = pb.VolumeGroupSnapshot(
     group_snapshot_id=str(GROUP), snapshots=[pb.Snapshot(snapshot_id=str(SNAPSHOT), source_volume_id=str(VOLUME))]
 )
+_SEALED = {"encryptionKMSID": "sealed"}
 OBJECTS = [
     persistent_volume("pvc-1", _MADE),
     persistent_volume("pvc-2", _MADE, driver="another.driver"),
@@ -33,12 +34,18 @@ OBJECTS = [
         "metadata": {"name": "local"},
         "spec": {"hostPath": {"path": "/"}},
     },
+    persistent_volume("sealed", pb.Volume(volume_id=str(VOLUME), volume_context={"encrypted": "true", **_SEALED})),
+    persistent_volume("encrypted", pb.Volume(volume_id=str(VOLUME), volume_context={"encrypted": "true"})),
     snapshot_content("99", pb.Snapshot(snapshot_id=str(SNAPSHOT), source_volume_id=str(VOLUME))),
     group_content("100", _GROUP),
     group_content("101", _GROUP, members="volumeSnapshotHandlePairList"),
 ]
 EXPECTED = Claims(
-    (VolumeClaim(VOLUME, "pvc-1", f"x-{VOLUME.uuid}", "shop", "names"),),
+    (
+        VolumeClaim(VOLUME, "pvc-1", f"x-{VOLUME.uuid}", "shop", "names"),
+        VolumeClaim(VOLUME, "sealed", owner="shop", kms_id="sealed"),
+        VolumeClaim(VOLUME, "encrypted", owner="shop", kms_id="default"),
+    ),
     (SnapshotClaim(SNAPSHOT, "snapshot-99", VOLUME),),
     tuple(GroupClaim(GROUP, f"groupsnapshot-{uid}", (MemberClaim(VOLUME, SNAPSHOT),)) for uid in ("100", "101")),
 )
