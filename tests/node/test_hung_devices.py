@@ -16,7 +16,7 @@ from csi_driver.dev.layout import DevCeph
 from csi_driver.pb import csi_pb2 as pb
 from tests.node.bench import BLOCK, KINDS, Bench, Code
 
-pytestmark = pytest.mark.attacher("krbd", "nbd")
+pytestmark = [pytest.mark.attacher("krbd", "nbd"), pytest.mark.timeout(900)]  # it waits for other calls' ends
 
 UNDER_WAY = (Code.UNAVAILABLE, Code.ABORTED)
 STATS_S, HEALTH_S, CALL_S = 30, 60, 90
