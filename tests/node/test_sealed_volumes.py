@@ -19,7 +19,7 @@ from tests.node.test_fencing import Node, driver_name, remove_node
 from tests.wrapped_keys import DEK
 
 PHRASE = {"encryptionPassphrase": "correct horse battery staple"}
-SIZE = 128 << 20
+SIZE = 64 << 20
 
 
 @pytest.fixture
