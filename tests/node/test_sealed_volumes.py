@@ -8,6 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from csi_driver.dev.inventory import Place, leftovers
 from csi_driver.dev.layout import DevCeph
 from csi_driver.pb import csi_pb2 as pb
 from tests.client import refusal
@@ -34,6 +35,7 @@ def node(ceph_dev: DevCeph, tmp_path: Path) -> Iterator[Node]:
     node = Node(driver, "sealed", Path(tempfile.mkdtemp(prefix="sealed-")), ceph_dev.secrets("node"))
     try:
         yield node
+        assert leftovers(ceph_dev, Place("rbd")) == frozenset()  # purged while it still runs
     finally:
         remove_node(node)
 
