@@ -6,6 +6,7 @@ both until `down`; between them `exec` runs a command in the guest, in this chec
 
 import argparse
 import shutil
+import signal
 import sys
 import tarfile
 import tempfile
@@ -30,6 +31,7 @@ _EXEC_S = 3600
 
 def main() -> int:
     logs.set_up("warning", "text")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # from `timeout`: guest and Ceph go, too
     asked = _arguments()
     match asked.verb:
         case "up":
