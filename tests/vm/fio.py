@@ -3,7 +3,7 @@
     scripts/vm fio
 
 What counts is the ratio to that bare librbd: all meet the same Ceph and the same processors, the guest's emulated ones, and
-take turns. Each is used with its defaults, librbd's cache among them; fio itself goes past the page cache.
+take turns. Each attacher is used with its defaults; fio goes past the page cache, and bare librbd has its cache switched off.
 """
 
 import json
@@ -33,6 +33,7 @@ ATTACHERS = ("krbd", "nbd", "fuse")
 ROUNDS = 3
 RUN_S, RAMP_S = 4, 1
 IMAGE, SIZE_MIB = "fio", 128
+UNCACHED = Path("/run/fio-ceph.conf")
 BARE_WORDS = ["--ioengine=rbd", "--clientname=admin", "--pool=rbd", f"--rbdname={IMAGE}"]
 
 
@@ -72,23 +73,24 @@ def main() -> None:
     logs.set_up("warning", "text")
     (directory,) = sys.argv[1:]
     ceph = cluster.made(Path(directory))
+    UNCACHED.write_text(f"{ceph.conf.read_text()}\n[client]\nrbd_cache = false\n")
     ceph.rbd("create", "--size", f"{SIZE_MIB}M", f"rbd/{IMAGE}")
-    fio(ceph, BARE_WORDS, Load("fill", "write", "1m", 4), fill=True)
+    fio(BARE_WORDS, Load("fill", "write", "1m", 4), fill=True)
     found: dict[tuple[str, str], list[Measured]] = defaultdict(list)
     for _ in range(ROUNDS):
         for name in (BARE, *ATTACHERS):
             with target(ceph, name) as words:
                 for load in LOADS:
-                    found[load.name, name].append(fio(ceph, words, load))
+                    found[load.name, name].append(fio(words, load))
     show(lambda load, name: found[load.name, name])
     ceph.rbd("rm", "--no-progress", f"rbd/{IMAGE}")
 
 
-def fio(ceph: DevCeph, words: list[str], load: Load, *, fill: bool = False) -> Measured:
+def fio(words: list[str], load: Load, *, fill: bool = False) -> Measured:
     argv = ["fio", "--name=fio", "--output-format=json", f"--size={SIZE_MIB}m", f"--rw={load.rw}", f"--bs={load.bs}"]
     argv += [f"--iodepth={load.depth}", *words]
     argv += [] if fill else ["--time_based", f"--runtime={RUN_S}", f"--ramp_time={RAMP_S}"]
-    said = run(argv, timeout_s=300, env={"CEPH_CONF": str(ceph.conf)}).stdout
+    said = run(argv, timeout_s=300, env={"CEPH_CONF": str(UNCACHED)}).stdout
     (job,) = json.loads(said[said.index("{") :])["jobs"]
     result = job["write" if load.is_write else "read"]
     return Measured(result["bw_bytes"] / (1 << 20), result["lat_ns"]["mean"] / 1e6)
