@@ -34,9 +34,9 @@ def stage_as_go(bench: Bench, volume_id: str, *, encrypted: bool) -> Path:
     if encrypted:
         mapper = f"luks-rbd-{volume_id}"
         quick = ("--pbkdf-force-iterations", "4", "--pbkdf-memory", "32768")
-        run("cryptsetup", "-q", "luksFormat", "--type", "luks2", *quick, device, "-d", "/dev/stdin", said=PHRASE)
+        run("cryptsetup", "-q", "luksFormat", "--type", "luks2", *quick, device, "-d", "-", said=PHRASE)
         options = ("--disable-keyring", "--allow-discards")
-        run("cryptsetup", "luksOpen", device, mapper, *options, "-d", "/dev/stdin", said=PHRASE)
+        run("cryptsetup", "luksOpen", device, mapper, *options, "-d", "-", said=PHRASE)
         device = Path("/dev/mapper") / mapper
     run("mkfs.ext4", "-q", "-m0", "-Enodiscard,lazy_itable_init=1,lazy_journal_init=1", device)
     (place / volume_id).mkdir()
