@@ -4,7 +4,8 @@ import os
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import grpc
 
@@ -30,8 +31,31 @@ def chance() -> random.Random:
     return random.Random(seed)
 
 
-def await_end(threads: Sequence[threading.Thread], failures: Sequence[BaseException]) -> None:
-    """All callers have been answered, and none of them wrongly."""
+@contextmanager
+def callers(count: int, call: Callable[[int, threading.Event], None]) -> Iterator[None]:
+    """So many threads make `call` while the block runs, with their number and what is set when the block is left.
+
+    In the end all have been answered, and none of them wrongly.
+    """
+    ended, failures = threading.Event(), list[BaseException]()
+
+    def guarded(number: int) -> None:
+        try:
+            call(number, ended)
+        except BaseException as failure:  # noqa: BLE001 - told by the main thread
+            failures.append(failure)
+
+    threads = [threading.Thread(target=guarded, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+    _await_end(threads, failures)
+
+
+def _await_end(threads: Sequence[threading.Thread], failures: Sequence[BaseException]) -> None:
     for thread in threads:
         thread.join(ENDS_WITHIN_S)
     assert not failures, failures

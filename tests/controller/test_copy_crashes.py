@@ -259,7 +259,6 @@ def test_kills_at_random_moments_while_copying_lose_nothing(crashing: Crashing) 
     """Three callers snapshot, restore, clone and delete while the driver is killed 15 times."""
     chance = kills.chance()
     calls, source = crashing.calls, crashing.source()
-    ended, failures = threading.Event(), list[BaseException]()
 
     def round_of(name: str) -> None:
         snapshot = calls.snapshot_until_done(f"s-{name}", source.volume_id)
@@ -271,20 +270,13 @@ def test_kills_at_random_moments_while_copying_lose_nothing(crashing: Crashing) 
         assert crashing.reads(clone) == b"original"
         calls.delete_until_done(clone.volume_id)
 
-    def call(caller: int) -> None:
-        try:
-            while not ended.is_set():
-                round_of(str(caller))
-        except BaseException as failure:  # noqa: BLE001 - told by the main thread
-            failures.append(failure)
+    def call(caller: int, ended: threading.Event) -> None:
+        while not ended.is_set():
+            round_of(str(caller))
 
-    threads = [threading.Thread(target=call, args=(caller,)) for caller in range(3)]
-    for thread in threads:
-        thread.start()
-    for _ in range(kills.kills(15)):
-        time.sleep(chance.uniform(0.05, 0.8))
-        crashing.driver.kill()
-        crashing.driver.restart({})
-    ended.set()
-    kills.await_end(threads, failures)
+    with kills.callers(3, call):
+        for _ in range(kills.kills(15)):
+            time.sleep(chance.uniform(0.05, 0.8))
+            crashing.driver.kill()
+            crashing.driver.restart({})
     kills.delete_after_kills(calls, source.volume_id)

@@ -1,5 +1,6 @@
 """The driver dies by SIGKILL at each of its steps, and at random moments; then the same calls are made again."""
 
+import itertools
 import threading
 import time
 from collections import Counter
@@ -201,30 +202,22 @@ def test_a_half_made_image_is_never_handed_out(crashes: Crashes, ceph_dev: DevCe
 def test_kills_at_random_moments_leave_one_volume_for_each_name(crashes: Crashes, ceph_dev: DevCeph) -> None:
     """Four callers create and delete while the driver is killed 20 times; all of them repeat until they are answered."""
     chance = kills.chance()
-    ended, failures = threading.Event(), list[BaseException]()
     kept: dict[str, pb.Volume] = {}
 
-    def call(caller: int) -> None:
-        try:
-            for number in range(10_000):
-                name = f"random-{caller}-{number % 5}"
-                kept[name] = crashes.calls.create_until_done(name)
-                if ended.is_set():
-                    return
-                crashes.calls.delete_until_done(kept.pop(name).volume_id)
-        except BaseException as failure:  # noqa: BLE001 - told by the main thread
-            failures.append(failure)
+    def call(caller: int, ended: threading.Event) -> None:
+        for number in itertools.count():
+            name = f"random-{caller}-{number % 5}"
+            kept[name] = crashes.calls.create_until_done(name)
+            if ended.is_set():
+                return
+            crashes.calls.delete_until_done(kept.pop(name).volume_id)
 
-    threads = [threading.Thread(target=call, args=(caller,)) for caller in range(4)]
-    for thread in threads:
-        thread.start()
-    for _ in range(kills.kills(20)):
-        time.sleep(chance.uniform(0.05, 0.4))
-        crashes.driver.kill()
-        crashes.driver.restart({})
-    ended.set()
-    kills.await_end(threads, failures)
-    assert len(kept) == len(threads)
+    with kills.callers(4, call):
+        for _ in range(kills.kills(20)):
+            time.sleep(chance.uniform(0.05, 0.4))
+            crashes.driver.kill()
+            crashes.driver.restart({})
+    assert len(kept) == 4
     for name, volume in kept.items():
         assert crashes.calls.create(name) == volume
     in_pool = leftovers_but(ceph_dev, len(kept))

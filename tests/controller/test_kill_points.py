@@ -163,27 +163,21 @@ def test_kills_at_fail_points_lose_nothing_and_leave_nothing(
 
 def run_under_kills(killer: Killer, callers: list[Caller]) -> None:
     """Returns when the kills are over and each caller has made its last things, which it keeps."""
-    ended, failures = threading.Event(), list[BaseException]()
 
-    def go_on(caller: Caller) -> None:
+    def go_on(number: int, ended: threading.Event) -> None:
+        caller = callers[number]
         try:
             caller.make()
             while not ended.is_set():
                 caller.check()
                 caller.delete()
                 caller.make()
-        except BaseException as failure:  # noqa: BLE001 - told by the main thread
-            failures.append(failure)
+        except BaseException:
             killer.give_up()
+            raise
 
-    threads = [threading.Thread(target=go_on, args=(caller,)) for caller in callers]
-    for thread in threads:
-        thread.start()
-    try:
+    with kills.callers(len(callers), go_on):
         killer.run()
-    finally:
-        ended.set()
-    kills.await_end(threads, failures)
 
 
 def await_inventory_of(ceph: DevCeph, models: list[Model]) -> None:

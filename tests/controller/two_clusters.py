@@ -127,25 +127,15 @@ def test_trouble_of_one_cluster_hangs_nothing_and_leaks_nothing(troubled: Troubl
 
 @contextmanager
 def crowd(troubled: Troubled, tally: Tally) -> Iterator[None]:
-    """Half of the clients on each cluster, while the block runs; in the end all have been answered, none wrongly."""
-    ended, failures = threading.Event(), list[BaseException]()
+    """Half of the clients on each cluster, while the block runs."""
 
-    def go_on(number: int) -> None:
+    def go_on(number: int, ended: threading.Event) -> None:
         cluster_id = ("steady", "shaky")[number % 2]
         drivers = [driver.rpc for driver in troubled.drivers]
-        try:
-            Client(str(number), cluster_id, drivers, lambda: troubled.secrets(cluster_id), tally).run(ended)
-        except BaseException as failure:  # noqa: BLE001 - told by the main thread
-            failures.append(failure)
+        Client(str(number), cluster_id, drivers, lambda: troubled.secrets(cluster_id), tally).run(ended)
 
-    threads = [threading.Thread(target=go_on, args=(number,)) for number in range(CLIENTS)]
-    for thread in threads:
-        thread.start()
-    try:
+    with kills.callers(CLIENTS, go_on):
         yield
-    finally:
-        ended.set()
-        kills.await_end(threads, failures)
 
 
 def make_trouble(troubled: Troubled, tally: Tally) -> Iterator[tuple[int, int]]:
