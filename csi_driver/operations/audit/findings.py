@@ -124,7 +124,9 @@ ABOUT = {
         is_named_only=True,
     ),
     FindingClass.NAMELESS_HEADER: About(
-        "a removal of an image was killed: neither a name nor the trash leads to what is left of it", ""
+        "a removal of an image was killed, or an OSD stood still in a create: neither a name nor the trash leads to what "
+        "is left",
+        "",
     ),
 }
 
