@@ -20,6 +20,7 @@ from csi_driver.errors import (
     PoolMissing,
     Rejected,
 )
+from csi_driver.ids import uuid_at_end
 from csi_driver.journal.entries import VolumeEntry
 from csi_driver.journal.layout import State
 from csi_driver.journal.reading import Lost, Reserved
@@ -42,7 +43,6 @@ from csi_driver.operations.topology import bound_to, choose_pool, is_reachable
 
 log = structlog.get_logger(__name__)
 
-_UUID_LENGTH = 36
 _ROUNDS = 8
 """How often one call follows what other processes do to its name before it leaves that to a repeated call."""
 
@@ -112,7 +112,7 @@ class VolumeCreation:
             may_be_taken, believed = True, None
             try:
                 if volume := self._round(names, spec, reserved, entry):
-                    self._recent.learn(key, volume.handle[-_UUID_LENGTH:])
+                    self._recent.learn(key, uuid_at_end(volume.handle))
                     return volume
             except Lost as lost:
                 log.info("following another process", reason=str(lost))
