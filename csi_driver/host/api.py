@@ -70,6 +70,9 @@ class Attacher(Protocol):
     def find(self, attachment: Attachment) -> Device | None:
         """The device, when it is there, whole, alive and proven to be this image; anything less is None."""
 
+    def why_dead(self, attachment: Attachment) -> str | None:
+        """Of what `find` does not answer: why its device, which is still there, is of no use; None when it is gone."""
+
     def refresh_size(self, attachment: Attachment, at_least: int) -> Device:
         """The device once it shows the size that the image has now. Needs no credentials. Raises InUse when not attached.
 

@@ -73,6 +73,10 @@ class FuseAttacher:
             return None
         return next((device for device in loop.find(daemon.file) if loop.holds(device, daemon.file)), None)
 
+    def why_dead(self, attachment: Attachment) -> str | None:  # noqa: ARG002 - the seam's
+        """None: the device is gone with its daemon."""
+        return None
+
     def refresh_size(self, attachment: Attachment, at_least: int) -> Device:  # noqa: ARG002 - asked for, and not awaited
         device = self.find(attachment)
         if device is None:

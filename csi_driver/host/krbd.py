@@ -53,6 +53,11 @@ _BUSY_PATIENCE_S = 10.0
 """How long a device that is still open is asked for again: udev and blkid look at devices for moments."""
 _POLL_S = 0.25
 
+_DEAD = {
+    errno.ESHUTDOWN: "Ceph has this node's client on its blocklist",
+    errno.ENOENT: "its image does not exist any more",
+}
+
 _OPTION = re.compile(r"[a-z_]+(=[^\s,]+)?")
 _NOT_THEIRS = ("name", "key", "secret", "udev", "noudev", "ro", "rw", "fsid", "ip")
 """Options that say who connects to what: never a volume's to choose."""
@@ -106,9 +111,12 @@ class KrbdAttacher:
 
     def find(self, attachment: Attachment) -> Device | None:
         for image in self._all_of(attachment):
-            if image.is_read_only == attachment.read_only and self._is_alive(image):
+            if image.is_read_only == attachment.read_only and not self._why_dead(image):
                 return next((one.device for one in self._all_of(attachment) if one.number == image.number), None)
         return None
+
+    def why_dead(self, attachment: Attachment) -> str | None:
+        return next(filter(None, map(self._why_dead, self._all_of(attachment))), None)
 
     def refresh_size(self, attachment: Attachment, at_least: int) -> Device:  # noqa: ARG002 - asked for, and not awaited
         device = self.find(attachment)
@@ -123,15 +131,15 @@ class KrbdAttacher:
                 with step("krbd.unmap", attachment.spec):
                     self._unmap(image, words, lock)
 
-    def _is_alive(self, image: MappedImage) -> bool:
+    def _why_dead(self, image: MappedImage) -> str | None:
         """The kernel reads the header anew: a client that was cut off is told so, which reading an empty image does not."""
         try:
             bounded(f"refresh {image.device.path}", lambda: self._devices.refresh(image.number), _REFRESH_TIMEOUT_S)
         except OSError as error:
-            if error.errno in (errno.ESHUTDOWN, errno.ENOENT):
-                return False
+            if error.errno in _DEAD:
+                return f"{image.device.path} fails: {_DEAD[error.errno]}"
             raise DeviceTrouble(f"the kernel cannot look at image {image.spec}: {error.strerror}") from error
-        return True
+        return None
 
     def _all_of(self, attachment: Attachment) -> list[MappedImage]:
         return [image for image in self._devices.mapped() if image.is_image_of(attachment)]

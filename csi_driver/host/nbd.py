@@ -95,7 +95,11 @@ class NbdAttacher:
         connected = self._devices.connected(attachment)
         if not has_rights or len(connected) != 1 or not connected[0].device.size_bytes:
             return None
-        return connected[0].device if _is_alive(connected[0].device) else None
+        return None if _read_failure(connected[0].device) else connected[0].device
+
+    def why_dead(self, attachment: Attachment) -> str | None:
+        failures = (_read_failure(one.device) for one in self._devices.connected(attachment))
+        return next(filter(None, failures), None)
 
     def refresh_size(self, attachment: Attachment, at_least: int) -> Device:
         """The program hears of a new size from the image's header, a little later than the controller."""
@@ -187,13 +191,13 @@ class NbdAttacher:
             os.close(key)
 
 
-def _is_alive(device: Device) -> bool:
-    """By its first block, read past the page cache."""
+def _read_failure(device: Device) -> str | None:
+    """Of its first block, read past the page cache."""
     try:
         bounded(f"read {device.path}", lambda: _read_first(device.path), _LOOK_TIMEOUT_S)
-    except OSError:
-        return False
-    return True
+    except OSError as error:
+        return f"{device.path} cannot be read: {error.strerror}"
+    return None
 
 
 def _read_first(path: Path) -> None:

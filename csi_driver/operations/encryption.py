@@ -89,6 +89,9 @@ class EncryptedAttacher:
         found = self._machine.luks.find(mapper_name(attachment.volume_id))
         return found.device if below and found and found.below == below.number else None
 
+    def why_dead(self, attachment: Attachment) -> str | None:
+        return self._inner.why_dead(attachment)
+
     def refresh_size(self, attachment: Attachment, at_least: int) -> Device:
         self._inner.refresh_size(attachment, at_least)
         if self.find(attachment) is None:

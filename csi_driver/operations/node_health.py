@@ -20,7 +20,7 @@ from csi_driver.errors import (
     NotFound,
     StillWorking,
 )
-from csi_driver.host.api import Machine
+from csi_driver.host.api import Attachment, Machine
 from csi_driver.model import HealthStatus, VolumeTrouble
 from csi_driver.operations import mounters, stage_record
 from csi_driver.operations.stage_record import StagePlace
@@ -106,8 +106,7 @@ class NodeHealth:
         try:
             device = attacher.find(record.attachment)
             if device is None or device.number != stage.volume.number:
-                message = f"the device of image {record.attachment.spec} is gone: unpublish, unstage and stage it again"
-                yield VolumeTrouble(HealthStatus.INACCESSIBLE, "DeviceGone", message)
+                yield _of_lost_device(record.attachment, None if device else attacher.why_dead(record.attachment))
                 return
             self._machine.filesystems.probe_device(device.path)
         except DeviceTrouble as trouble:
@@ -128,6 +127,13 @@ class NodeHealth:
                 "unpublish, unstage and stage it again, which checks it"
             )
             yield VolumeTrouble(HealthStatus.DEGRADED, "FilesystemReadOnly", message)
+
+
+def _of_lost_device(attachment: Attachment, why_dead: str | None) -> VolumeTrouble:
+    """Either way it comes back by a new stage alone."""
+    reason, what = ("DeviceFails", why_dead) if why_dead else ("DeviceGone", "the device is gone")
+    message = f"image {attachment.spec}: {what}; unpublish, unstage and stage it again"
+    return VolumeTrouble(HealthStatus.INACCESSIBLE, reason, message)
 
 
 def _is_meant_read_only(stage: Found) -> bool:

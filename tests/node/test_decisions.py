@@ -172,6 +172,9 @@ class Attaching:
     def find(self, attachment: Attachment) -> Device | None:
         raise AssertionError
 
+    def why_dead(self, attachment: Attachment) -> str | None:
+        raise AssertionError
+
     def refresh_size(self, attachment: Attachment, at_least: int) -> Device:
         raise AssertionError
 

@@ -127,7 +127,11 @@ def test_a_volume_that_was_cut_off_is_staged_anew_beside_another_of_the_same_cli
     bench.stage(volume_id, BLOCK)
     bench.stage(other, BLOCK)
     device = bench.device_of(volume_id)
+    assert bench.setting.attacher().why_dead(bench.attachment(volume_id)) is None
     bench.kill_device(volume_id)
+    assert bench.setting.attacher().find(bench.attachment(volume_id)) is None
+    why = bench.setting.attacher().why_dead(bench.attachment(volume_id))
+    assert why == f"{device} fails: Ceph has this node's client on its blocklist"
     with device.open("wb", buffering=0) as dead:
         dead.write(b"lost" * 128)
         with pytest.raises(OSError, match=r"Input/output|shutdown"):
