@@ -21,6 +21,8 @@ from tests.node.node_process import REPEAT_S, Node
 SIZE_BYTES = 320 << 20
 SYNCED_BEFORE_THE_CUT = 30
 READER = "MULTI_NODE_READER_ONLY"
+TWO_NODES_ON_ONE_MACHINE = pytest.mark.attacher("fuse")
+"""Mappings of the kernel are the machine's: two nodes on one would take each other's for their own."""
 
 
 class Writer:
@@ -89,8 +91,7 @@ def calls(ceph_dev: DevCeph, start_driver: StartDriver) -> Iterator[Calls]:
     assert leftovers(ceph_dev, Place("rbd")) == frozenset()
 
 
-# Mappings of the kernel are the machine's: two nodes on one would take each other's for their own.
-@pytest.mark.attacher("fuse")
+@TWO_NODES_ON_ONE_MACHINE
 @pytest.mark.parametrize("fs_type", ["ext4", "xfs"])
 def test_what_was_synced_before_the_cut_is_read_by_two_nodes_at_once(
     nodes: list[Node], calls: Calls, fs_type: str
@@ -124,6 +125,7 @@ def test_what_was_synced_before_the_cut_is_read_by_two_nodes_at_once(
         calls.delete_until_done(volume.volume_id)
 
 
+@TWO_NODES_ON_ONE_MACHINE
 @pytest.mark.parametrize("fs_type", ["ext4", "xfs"])
 def test_a_journal_is_not_replayed_under_a_client_that_writes(nodes: list[Node], calls: Calls, fs_type: str) -> None:
     """The volume is mounted elsewhere, so that its journal is dirty by right."""
