@@ -1,4 +1,4 @@
-"""`rbd-csi node`: what an operator does about a node that is gone."""
+"""`rbd-csi node`: what an operator does about a node that is gone, and on one that is there."""
 
 from pathlib import Path
 
@@ -7,8 +7,11 @@ from rich.console import Console
 from rich.table import Table
 
 from csi_driver import logs
-from csi_driver.cli.volume import operator_at, place_options
+from csi_driver.cli.volume import complaints, operator_at, place_options
 from csi_driver.config import ConfigError
+from csi_driver.host.filesystems import LocalFilesystems
+from csi_driver.host.mounts import LocalMounts
+from csi_driver.operations import trimming
 from csi_driver.operations.nodes import forget_node
 
 _UNLIMITED_WIDTH = 10_000
@@ -17,7 +20,7 @@ _UNLIMITED_WIDTH = 10_000
 
 @click.group()
 def node() -> None:
-    """Fence and forget nodes."""
+    """Fence and forget nodes; trim volumes on one."""
     logs.set_up("warning", "text")
 
 
@@ -58,6 +61,19 @@ def forget(node_id: str, clusters: Path, instance: str) -> None:
             )
         was_known = forget_node(operator.own_pools, node_id)
     click.echo(f"{node_id}: {'forgotten' if was_known else 'is not known'}")
+
+
+@node.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--timeout", "timeout_s", type=click.IntRange(1), default=600, show_default=True, help="Most seconds.")
+def trim(path: Path, timeout_s: int) -> None:
+    """Have the file system at PATH, where a volume is staged or published on this node, give back what it does not use."""
+    seen = path.absolute()
+    with complaints():
+        done = trimming.trim(
+            LocalMounts(), LocalFilesystems(), seen.parent.resolve() / seen.name, timeout_s=float(timeout_s)
+        )
+    click.echo(f"{done.volume_id}: {done.size_bytes / (1 << 20):.0f} MiB without data told to the image")
 
 
 def _refuse_missing_credentials(clusters: tuple[str, ...]) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from csi_driver.ceph.cluster import RadosClusters, Timeouts
 from csi_driver.config import ClustersFile
+from csi_driver.ids import Handle
 from csi_driver.journal.makers import Makers
 from csi_driver.kms.entries import KmsFile
 from csi_driver.locks import KeyedLocks
@@ -16,6 +17,7 @@ from csi_driver.operations.publication import VolumePublication
 from csi_driver.operations.rebuild.rebuilder import Rebuilder
 from csi_driver.operations.rewrapping import KeyRewrapping
 from csi_driver.operations.site import PoolKey, Sites
+from csi_driver.operations.sparsifying import sparsify
 from csi_driver.operations.undeletion import VolumeUndeletion
 from csi_driver.orchestrator.kubernetes_secrets import read_secret
 
@@ -42,6 +44,9 @@ class Operator:
     def rewrapping(self, kms_file: Path) -> KeyRewrapping:
         """Raises ConfigError."""
         return KeyRewrapping(self._sites, KmsFile(kms_file, read_secret))
+
+    def sparsify(self, handle: Handle) -> None:
+        sparsify(self._sites, handle)
 
     def cluster_ids(self) -> tuple[str, ...]:
         return tuple(self._clusters_file.entries())

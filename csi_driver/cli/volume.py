@@ -1,6 +1,7 @@
 """`rbd-csi volume`: what an operator does with volumes past the orchestrator."""
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -42,7 +43,7 @@ def place_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.group()
 def volume() -> None:
-    """Bring deleted volumes back; wrap keys of encrypted ones anew."""
+    """Bring deleted volumes back; give back zeros; wrap keys of encrypted ones anew."""
     logs.set_up("warning", "text")
 
 
@@ -51,14 +52,7 @@ def volume() -> None:
 @place_options
 def undelete(handle: str, clusters: Path, instance: str) -> None:
     """Bring a deleted volume back under its old HANDLE; a command that was cut short is repeated."""
-    parsed = Handle.parse(handle)
-    if parsed is None:
-        raise MisusedError(f"{handle!r} is not a volume's handle; `rbd-csi volume deleted` lists them")
-    with operator_at(clusters, instance) as operator:
-        if operator.credentials_of(parsed.cluster_id) is None:
-            raise ConfigError(
-                f"clusters file {clusters} names no credentials for {parsed.cluster_id!r}, and this command has no others"
-            )
+    with owned(handle, clusters, instance) as (operator, parsed):
         found = operator.undeletion.undelete(parsed)
     click.echo(f"{handle}: {'brought back' if found.was_deleted else 'is not deleted'}")
     if not found.is_named:
@@ -80,6 +74,17 @@ def deleted(clusters: Path, instance: str) -> None:
             for one in _in_cluster(operator, cluster_id):
                 table.add_row(one.handle, one.name, f"{one.size_bytes / (1 << 20):g} MiB", _until(one))
     Console(highlight=False, markup=False, width=_UNLIMITED_WIDTH).print(table)
+
+
+@volume.command()
+@click.argument("handle")
+@place_options
+def sparsify(handle: str, clusters: Path, instance: str) -> None:
+    """Give back what of volume HANDLE holds nothing but zeros. A command that was cut short is repeated."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # librbd's call, of minutes, hears of no other
+    with owned(handle, clusters, instance) as (operator, parsed):
+        operator.sparsify(parsed)
+    click.echo(f"{handle}: sparsified")
 
 
 @volume.command()
@@ -128,7 +133,7 @@ def _until(one: "DeletedVolume") -> str:
 
 @contextmanager
 def operator_at(clusters: Path, instance: str) -> Iterator["Operator"]:
-    """The driver's parts for an operator's command; what they raise as click's errors."""
+    """The driver's parts for an operator's command."""
     from csi_driver.cli.operator import Operator  # noqa: PLC0415 - `--help` needs no Ceph
 
     try:
@@ -138,10 +143,32 @@ def operator_at(clusters: Path, instance: str) -> Iterator["Operator"]:
     except (ConfigError, ValueError) as error:
         raise MisusedError(str(error)) from error
     try:
-        yield operator
-    except (ConfigError, InvalidRequest) as error:  # of both the clusters file is the cause
+        with complaints():
+            yield operator
+    finally:
+        operator.close()
+
+
+@contextmanager
+def complaints() -> Iterator[None]:
+    """What the driver's parts raise as click's errors."""
+    try:
+        yield
+    except (ConfigError, InvalidRequest) as error:  # the command's words, or the clusters file
         raise MisusedError(str(error)) from error
     except DriverError as error:
         raise click.ClickException(str(error)) from error
-    finally:
-        operator.close()
+
+
+@contextmanager
+def owned(handle: str, clusters: Path, instance: str) -> Iterator[tuple["Operator", Handle]]:
+    """As `operator_at`, for one volume, in whose cluster the driver has credentials of its own."""
+    parsed = Handle.parse(handle)
+    if parsed is None:
+        raise MisusedError(f"{handle!r} is not a volume's handle; `rbd-csi volume deleted` lists deleted ones")
+    with operator_at(clusters, instance) as operator:
+        if operator.credentials_of(parsed.cluster_id) is None:
+            raise ConfigError(
+                f"clusters file {clusters} names no credentials for {parsed.cluster_id!r}, and this command has no others"
+            )
+        yield operator, parsed

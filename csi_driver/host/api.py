@@ -183,6 +183,13 @@ class Filesystems(Protocol):
     def probe_mounted(self, path: Path) -> None:
         """Looks into the root directory of the file system mounted at path. Raises DeviceTrouble, likewise."""
 
+    def trim(self, device: Path | None, target: Path, *, timeout_s: float) -> int:
+        """Tells the device what the file system mounted at target does not use; its bytes. Looks first whether it answers.
+
+        Leaves no thread on a device that hangs: this process can end. Raises DeviceTrouble when it hangs, knows no discard,
+        or needs longer; what was trimmed by then is.
+        """
+
     def usage(self, path: Path) -> Usage:
         """Of the file system mounted at path; answers within seconds, also when the device hangs (DeviceTrouble)."""
 

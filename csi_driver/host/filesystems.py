@@ -6,6 +6,7 @@ and says `BLANK` of nothing but zeros. Nothing is persisted here.
 
 import mmap
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,6 +36,7 @@ _E2FSCK_CORRECTED = 1 | 2  # bits of its exit code: corrected, and "reboot if it
 _E2FSCK_UNCORRECTED = 4
 _XFS_REPAIR_DIRTY_LOG = 2
 _BLKID_NOTHING, _BLKID_AMBIVALENT = 2, 8
+_TRIMMED = re.compile(r"\((\d+) bytes\) trimmed")
 
 
 class LocalFilesystems:
@@ -123,6 +125,19 @@ class LocalFilesystems:
             bounded(f"look into {path}", lambda: _look_into(path), _STATS_TIMEOUT_S)
         except OSError as error:
             raise DeviceTrouble(f"the file system at {path} cannot be read: {error.strerror}") from error
+
+    def trim(self, device: Path | None, target: Path, *, timeout_s: float) -> int:
+        if device:
+            argv = ["dd", f"if={device}", "iflag=direct", "of=/dev/null", "bs=4096", "count=1", "status=none"]
+            try:
+                commands.run(argv, timeout_s=_STATS_TIMEOUT_S)
+            except commands.CommandTimeout as late:
+                raise DeviceTrouble(f"no answer within {_STATS_TIMEOUT_S:g} s: {device}; the device hangs") from late
+        said = commands.run(["fstrim", "--verbose", str(target)], timeout_s=timeout_s).stdout
+        trimmed = _TRIMMED.search(said)
+        if not trimmed:
+            raise DeviceTrouble(f"fstrim did not say what it trimmed: {said.strip()!r}")
+        return int(trimmed[1])
 
     def usage(self, path: Path) -> Usage:
         found = bounded(f"statvfs {path}", lambda: os.statvfs(path), _STATS_TIMEOUT_S)

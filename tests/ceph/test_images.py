@@ -115,12 +115,13 @@ NO_ID = "0123456789ab"
         lambda images, name: images.restore_from_trash(NO_ID, name),
         lambda images, _: images.write_metadata(NO_ID, MetadataWrite({"a": "1"})),
         lambda images, _: images.announce(NO_ID),
+        lambda images, _: images.sparsify(NO_ID),
         lambda images, _: images.cut(NO_ID, SNAP, most=9),
         lambda images, _: images.remove_snap(NO_ID, SNAP),
     ],
     ids=[
         *("inspect", "get_metadata", "grow", "shrink", "get_snap", "remove", "move_to_trash"),
-        *("purge", "restore_from_trash", "write_metadata", "announce", "cut", "remove_snap"),
+        *("purge", "restore_from_trash", "write_metadata", "announce", "sparsify", "cut", "remove_snap"),
     ],
 )
 def test_an_image_that_is_not_there_is_missing_to_every_call(

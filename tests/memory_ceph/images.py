@@ -196,6 +196,11 @@ class ImageCalls:
             self._resize(image, 1)
             image.overlap_bytes = min(image.overlap_bytes, 1)
 
+    @seam("images.sparsify")
+    def sparsify(self, image_id: str) -> None:
+        """What the model holds of an image is what is read of it."""
+        self._headed(image_id)
+
     @seam("images.write_metadata")
     def write_metadata(self, image_id: str, write: MetadataWrite) -> None:
         image = self._headed(image_id)

@@ -94,6 +94,12 @@ class Images(Protocol):
     def shrink(self, name: str) -> None:
         """To one byte: its data goes, its snaps keep theirs. Raises ImageMissing."""
 
+    def sparsify(self, image_id: str) -> None:
+        """Gives back what holds nothing but zeros; what is read stays as it is. Takes as long as reading all of it.
+
+        Where a client has the image's lock, that one does it, or lends the lock. Raises ImageMissing.
+        """
+
     def create(self, name: str, size_bytes: int, layout: ImageLayout) -> None:
         """Raises ImageExists; InvalidRequest when librbd refuses the layout."""
 
