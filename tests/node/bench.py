@@ -1,6 +1,5 @@
 """What a test of the node half holds in its hands: a served node half, requests for it, images, and a look at leftovers."""
 
-import json
 import os
 import secrets
 import signal
@@ -26,6 +25,7 @@ from csi_driver.rpc.gate import Gates
 from csi_driver.rpc.node import KnownClusters, NodeInfo, NodeService
 from csi_driver.rpc.server import Server
 from tests.client import Driver, refusal
+from tests.node.images import PoolImages
 from tests.node.machine import Setting
 from tests.node.traces import FuseTraces, traces
 
@@ -85,12 +85,16 @@ class Bench:
 
     def new_volume(self, *, size_mib: int = SIZE_MIB) -> str:
         volume_id = f"vol-{secrets.token_hex(4)}"
-        self.ceph.rbd("create", "--size", f"{size_mib}M", self.image(volume_id))
+        self._pool_images.create(volume_id, size_mib * MIB)
         self._images.append(volume_id)
         return volume_id
 
     def resize(self, volume_id: str, size_mib: int) -> None:
-        self.ceph.rbd("resize", "--no-progress", "--size", f"{size_mib}M", self.image(volume_id))
+        self._pool_images.resize(volume_id, size_mib * MIB)
+
+    @property
+    def _pool_images(self) -> PoolImages:
+        return PoolImages(self.ceph, self.setting.pool, self.setting.rados_namespace)
 
     def image(self, volume_id: str) -> str:
         return "/".join(filter(None, (self.setting.pool, self.setting.rados_namespace, volume_id)))
@@ -235,17 +239,14 @@ class Bench:
         assert isinstance(self.traces, FuseTraces)
         return self.traces.loops()
 
-    def watchers(self, volume_id: str) -> list[str]:
-        """Addresses of the clients that have the image open for writing."""
-        status = json.loads(self.ceph.rbd("status", "--format", "json", self.image(volume_id)))
-        return [watcher["address"] for watcher in status["watchers"]]
+    def cut_off(self, volume_id: str) -> None:
+        """By fencing, which leaves the device."""
+        self._pool_images.cut_off(volume_id)
 
     def kill_device(self, volume_id: str) -> None:
         """As the kernel does when memory is short, or fencing. Its watch and lock go at once, not after half a minute."""
-        watchers = self.watchers(volume_id)
         self.traces.cut()
-        for address in watchers:
-            self.ceph.ceph("osd", "blocklist", "add", address)
+        self.cut_off(volume_id)
 
     def mounts(self) -> list[Path]:
         """Mounts of volumes; the daemons' own files are not among them."""
@@ -288,4 +289,4 @@ class Bench:
 
     def remove_images(self) -> None:
         for volume_id in self._images:
-            self.ceph.rbd("rm", "--no-progress", self.image(volume_id))
+            self._pool_images.remove(volume_id)

@@ -56,8 +56,7 @@ def test_a_device_whose_client_was_cut_off_fails_until_it_is_staged_anew(bench: 
         bench.write(one, 0, b"data")
     bench.stage(other, BLOCK)
     bench.stage(volume_id, BLOCK)
-    for watcher in bench.watchers(volume_id):
-        bench.ceph.ceph("osd", "blocklist", "add", watcher)
+    bench.cut_off(volume_id)
     assert health(bench, volume_id) == {"DeviceFails": pb.INACCESSIBLE}
     assert health(bench, other) == ({"DeviceFails": pb.INACCESSIBLE} if shares_client else {})
     bench.unstage(volume_id)

@@ -3,6 +3,7 @@
 Every call ends in bounds meanwhile, with a code that asks for its repetition, and well when Ceph answers again.
 """
 
+import json
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ import pytest
 from csi_driver.dev.layout import DevCeph
 from csi_driver.pb import csi_pb2 as pb
 from tests.node.bench import BLOCK, KINDS, Bench, Code
+from tests.node.images import tell_monitors
 
 pytestmark = [pytest.mark.attacher("krbd", "nbd"), pytest.mark.timeout(900)]  # it waits for other calls' ends
 
@@ -26,24 +28,24 @@ _BACK_S = 120.0
 @contextmanager
 def paused(ceph: DevCeph) -> Iterator[None]:
     """The cluster serves monitors' calls alone."""
-    ceph.ceph("osd", "pause")
+    tell_monitors(ceph, "osd pause")
     try:
         yield
     finally:
-        ceph.ceph("osd", "unpause")
+        tell_monitors(ceph, "osd unpause")
 
 
 @contextmanager
 def without_osd(ceph: DevCeph) -> Iterator[None]:
     """Its one OSD is down, and nobody serves the data."""
-    ceph.ceph("osd", "set", "noup")
-    ceph.ceph("osd", "down", "0")
+    tell_monitors(ceph, "osd set", key="noup")
+    tell_monitors(ceph, "osd down", ids=["0"])
     try:
         yield
     finally:
-        ceph.ceph("osd", "unset", "noup")
+        tell_monitors(ceph, "osd unset", key="noup")
         deadline = time.monotonic() + _BACK_S
-        while " 1 up" not in ceph.ceph("osd", "stat"):
+        while json.loads(tell_monitors(ceph, "osd stat", format="json"))["num_up_osds"] != 1:
             assert time.monotonic() < deadline, "the OSD does not come back"
             time.sleep(0.5)
 
