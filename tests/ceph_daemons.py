@@ -68,7 +68,7 @@ def maker_addresses(ceph: DevCeph) -> set[str]:
     """Where those are who work in the pool `rbd` now: the connections of its drivers."""
     with operators_pool(ceph) as pool:
         records = pool.objects.read(makers("default")) or {}
-    return {Record.parse(text).address for text in records.values()}
+    return {one for record in map(Record.parse, records.values()) for one in record.all_of(record.address)}
 
 
 def _kill(ceph: DevCeph, daemon: Daemon) -> None:

@@ -26,6 +26,10 @@ class ImageCalls:
         """The pool's handle, for librbd's calls that concern two pools."""
         return self._ioctx
 
+    def making(self) -> AbstractContextManager[object]:
+        """The pool's handle for librbd's calls that make an image."""
+        return self._place.making()
+
     def find_id(self, name: str) -> str | None:
         """From the object `rbd_id.<name>`: a length (u32) and the id (Ceph: cls_rbd, get_id)."""
         raw = self._objects.read_data(f"rbd_id.{name}")

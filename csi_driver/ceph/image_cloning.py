@@ -111,19 +111,21 @@ class ImageCloning:
         self._adoption.adopt(image_id, parent, size_bytes)
 
     def _clone(self, source: CloneSource, name: str, layout: ImageLayout, *, is_format_1: bool = False) -> None:
-        with self._place.clone_gate.hold("1" if is_format_1 else "auto", most=_MOST_FORMAT_1 if is_format_1 else 0):
+        chosen, most = ("1", _MOST_FORMAT_1) if is_format_1 else ("auto", 0)
+        with self._place.making_turn(), self._place.clone_gate.hold(chosen, most=most):
             self._clone_now(source, name, layout)
 
     def _clone_now(self, source: CloneSource, name: str, layout: ImageLayout) -> None:
-        self._rbd.clone(
-            source.pool.images.raw,
-            source.image,
-            source.snap if source.snap_id is None else source.snap_id,
-            self._place.ioctx,
-            name,
-            features=sum(FEATURES[feature] for feature in layout.features),
-            order=layout.object_size_bytes.bit_length() - 1,
-            stripe_unit=layout.stripe_unit_bytes,
-            stripe_count=layout.stripe_count,
-            data_pool=layout.data_pool or None,
-        )
+        with source.pool.images.making() as parents, self._place.making() as here:
+            self._rbd.clone(
+                parents,
+                source.image,
+                source.snap if source.snap_id is None else source.snap_id,
+                here,
+                name,
+                features=sum(FEATURES[feature] for feature in layout.features),
+                order=layout.object_size_bytes.bit_length() - 1,
+                stripe_unit=layout.stripe_unit_bytes,
+                stripe_count=layout.stripe_count,
+                data_pool=layout.data_pool or None,
+            )

@@ -37,10 +37,13 @@ class Learnt:
 class Place:
     """The pool and namespace of the images: its handle for librbd, what is open there, and its names for messages.
 
-    ask_formats: as `Cluster.clones_format_2`.
+    making: the pool's handle for calls that make images · making_turn: held meanwhile · ask_formats: as
+    `Cluster.clones_format_2`.
     """
 
     ioctx: object
+    making: Callable[[], AbstractContextManager[object]]
+    making_turn: Callable[[], AbstractContextManager[None]]
     open_images: OpenedImages
     learnt: Learnt
     ask_formats: Callable[[], bool]

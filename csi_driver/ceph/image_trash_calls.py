@@ -4,15 +4,16 @@ import errno
 import struct
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC
 
 import rbd
 
-from csi_driver.ceph.api import ImageKept, TrashEntry
+from csi_driver.ceph.api import ImageKept, ImageMissing, ObjectMissing, TrashEntry, Write
 from csi_driver.ceph.image_calls import ImageCalls
 
 _PAGE = 1000
-_REMOVING = 3  # cls::rbd::TRASH_IMAGE_SOURCE_REMOVING
+_BY_USER, _REMOVING = 0, 3  # cls::rbd::TRASH_IMAGE_SOURCE_…
 
 
 class TrashCalls(ImageCalls):
@@ -70,6 +71,16 @@ class TrashCalls(ImageCalls):
                     raise ImageKept(image_id) from error
                 raise
 
+    def remove_nameless(self, image_id: str, name: str) -> None:
+        with self._doing("images.remove_nameless", image_id):
+            self._objects.ensure("rbd_trash")
+            self._objects.execute("rbd_trash", "rbd", "trash_add", _trash_add(image_id, name))
+        with suppress(ImageMissing):  # librbd drops the entry of what it cannot open, and no more
+            self.purge(image_id)
+        for left in (f"rbd_header.{image_id}", f"rbd_object_map.{image_id}"):
+            with suppress(ObjectMissing):
+                self._objects.apply(left, Write(remove_object=True))
+
     def _is_kept(self, image_id: str) -> bool:
         found = self.find_trashed(image_id)
         return found is not None and found.kept_until > time.time()
@@ -90,6 +101,20 @@ class TrashCalls(ImageCalls):
     def _ensure_trash(self) -> None:
         """Without this object a full pool answers "image not found" to every removal, the image being intact."""
         self._objects.ensure("rbd_trash")
+
+
+def _trash_add(image_id: str, name: str) -> bytes:
+    """The id, and a TrashImageSpec (Ceph: cls_rbd, trash_add): version, compatible with, bytes; source, name, the times of
+    deletion and of the end of its keeping, state.
+    """
+    now = int(time.time())
+    spec = struct.pack("<B", _BY_USER) + _string(name) + struct.pack("<IIIIB", now, 0, now, 0, 0)
+    return _string(image_id) + struct.pack("<BBI", 2, 1, len(spec)) + spec
+
+
+def _string(text: str) -> bytes:
+    data = text.encode()
+    return struct.pack("<I", len(data)) + data
 
 
 def _trash_entry(item: "rbd.TrashItem") -> TrashEntry:

@@ -41,10 +41,10 @@ class RbdImages(SnapCalls, TrashCalls, FlattenCalls):
 
     def create(self, name: str, size_bytes: int, layout: ImageLayout) -> None:
         self._ensure_trash()  # while there is room for it
-        with self._doing("images.create", name):
+        with self._doing("images.create", name), self._place.making_turn(), self._place.making() as ioctx:
             try:
                 self._rbd.create(
-                    self._ioctx,
+                    ioctx,
                     name,
                     size_bytes,
                     order=layout.object_size_bytes.bit_length() - 1,

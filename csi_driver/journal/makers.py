@@ -4,15 +4,17 @@ A process has an identity that survives its restart and that only one living pro
 the endpoint's lock sees to the last). Under it stands the address of its connection. A process that finds another
 address there is that one's successor: it puts the address on the blocklist, so that nothing of the predecessor is still on
 its way, and may then take over at once what that one was making. The same happens when a connection was given up after a
-timeout: its late writes are fenced by the next one.
+timeout: its late writes are fenced by the next one. Images are made from a second address (docs/decisions/0034), which
+stands in the record alone: entries have the first, and whoever fences that fences both.
 
-Object `csi.makers.<instance>`, key `<identity>/<user>`, value JSON: {"address": …, "former": […]}.
+Object `csi.makers.<instance>`, key `<identity>/<user>`, value JSON: {"address": …, "former": […], "making": {first: second}}.
 """
 
 import json
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -32,21 +34,32 @@ _FORMER_KEPT = 16
 
 @dataclass(frozen=True)
 class Record:
-    """A process's current address, and those it had before (newest last)."""
+    """A process's current address, and those it had before (newest last); and where images were made from, with each."""
 
     address: str
     former: tuple[str, ...] = ()
+    making: Mapping[str, str] = field(default_factory=dict)
 
-    def succeeded_by(self, address: str) -> "Record":
-        return Record(address, (*(one for one in self.former if one != address), self.address)[-_FORMER_KEPT:])
+    def succeeded_by(self, address: str, making_address: str = "") -> "Record":
+        former = (*(one for one in self.former if one != address), self.address)[-_FORMER_KEPT:]
+        kept = {first: second for first, second in self.making.items() if first in former}
+        return Record(address, former, kept | {address: making_address} if making_address else kept)
+
+    def all_of(self, address: str) -> tuple[str, ...]:
+        """Itself, and the one that images were made from."""
+        return (address, self.making[address]) if address in self.making else (address,)
+
+    @property
+    def addresses(self) -> frozenset[str]:
+        return frozenset((self.address, *self.former, *self.making.values()))
 
     @classmethod
     def parse(cls, text: str) -> "Record":
         value = json.loads(text)
-        return cls(value["address"], tuple(value["former"]))
+        return cls(value["address"], tuple(value["former"]), value.get("making", {}))
 
     def __str__(self) -> str:
-        return json.dumps({"address": self.address, "former": self.former})
+        return json.dumps({"address": self.address, "former": self.former, "making": self.making})
 
 
 class Makers:
@@ -80,14 +93,16 @@ class Makers:
 
     def _write_record(self, pool: Pool) -> Record:
         key = f"{self._identity}/{pool.cluster.user}"
+        address, making_address = pool.cluster.address, pool.cluster.making_address
         while True:
             present = pool.objects.read_key(self._object, key) or ""
-            record = Record(pool.cluster.address)
+            record = Record(address, making={address: making_address} if making_address else {})
             if present:
                 before = Record.parse(present)
-                record = before if before.address == record.address else before.succeeded_by(record.address)
-                if before.address != record.address:
-                    self._fence_predecessor(pool, before.address)
+                if before.address == address:
+                    return before
+                record = before.succeeded_by(address, making_address)
+                self._fence_predecessor(pool, before)
             try:
                 pool.objects.apply(
                     self._object, Write(create=Create.ENSURE, compare={key: present}, put={key: str(record)})
@@ -96,9 +111,10 @@ class Makers:
                 continue  # another connection of this identity was faster: it is the predecessor now
             return record
 
-    def _fence_predecessor(self, pool: Pool, address: str) -> None:
+    def _fence_predecessor(self, pool: Pool, before: Record) -> None:
         try:
-            pool.cluster.blocklist(address)
+            for address in before.all_of(before.address):
+                pool.cluster.blocklist(address)
         except AccessDenied as error:
             log.warning(
                 "the predecessor cannot be fenced: its unfinished work waits for the grace time", reason=str(error)
@@ -115,7 +131,12 @@ class Makers:
                 f"{doing} by another process at {maker} for {age_s:.1f} s; "
                 f"repeat the call, it is taken over after {grace_s:.0f} s"
             )
-        pool.cluster.blocklist(maker)
+        for address in self._all_of(pool, maker, record):
+            pool.cluster.blocklist(address)
+
+    def _all_of(self, pool: Pool, maker: str, own: Record) -> tuple[str, ...]:
+        records = [own] if maker in own.addresses else self._records(pool)
+        return next((record.all_of(maker) for record in records if maker in record.addresses), (maker,))
 
     def may_succeed(self, pool: Pool, maker: str, *, made_at: float) -> bool:
         """Whether this process may go on with a purge that `maker` claimed: its own, its predecessor's, or an idle one.
@@ -127,5 +148,7 @@ class Makers:
 
     def addresses(self, pool: Pool) -> frozenset[str]:
         """Addresses of all processes of this driver that work or worked in this pool."""
-        records = [Record.parse(text) for text in (pool.objects.read(self._object) or {}).values()]
-        return frozenset(one for record in records for one in (record.address, *record.former))
+        return frozenset().union(*(record.addresses for record in self._records(pool)))
+
+    def _records(self, pool: Pool) -> list[Record]:
+        return [Record.parse(text) for text in (pool.objects.read(self._object) or {}).values()]

@@ -271,7 +271,7 @@ def test_a_blocklisted_connection_says_so_and_the_next_one_is_another(
     with fresh.connect("dev", provisioner) as cut_off, cut_off.pool("rbd") as pool:
         assert pool.objects.read("contract.none") is None
         with fresh.connect("dev", admin) as other:
-            other.blocklist(cut_off.address)
+            other.blocklist(cut_off.making_address if call is make_image else cut_off.address)
         assert "blocklist" in str(until_unavailable(lambda: call(pool)))
     with fresh.connect("dev", provisioner) as new, new.pool("rbd") as pool:
         assert new.address != cut_off.address

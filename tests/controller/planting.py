@@ -16,7 +16,7 @@ from csi_driver.pb import csi_pb2 as pb
 from tests.controller.calls import Calls
 from tests.controller.group_calls import group_until_done, ids_of
 from tests.controller.test_ceph_csi import plant_ceph_csi_volume
-from tests.image_data import leave_in_trash
+from tests.image_data import leave_in_trash, write
 from tests.rpc.valid_requests import GIB
 
 MIB = 1 << 20
@@ -73,6 +73,7 @@ class Planter:
             FindingClass.UNEXPLAINED_GROUP: self._unexplained_group,
             FindingClass.TEMPORARY_IMAGE: lambda _: self._image(f"csi-vol-{uuid.uuid4()}-temp"),
             FindingClass.NAMELESS_HEADER: self._nameless_header,
+            FindingClass.STRAY_OBJECT_MAP: self._stray_object_map,
         }
         assert planters.keys() == set(FindingClass)
         for number in range(each):
@@ -81,8 +82,6 @@ class Planter:
 
     def clear(self) -> None:
         """What a repair leaves to a person, or has brought back to its name."""
-        for header in self.planted[FindingClass.NAMELESS_HEADER]:
-            self._pool.objects.apply(f"rbd_header.{header}", Write(remove_object=True))
         for number, odd in enumerate(self.planted[FindingClass.UNREADABLE_ENTRY]):
             self._remove_entry(VOLUMES, odd, f"odd-{number}")
         for member in self.planted[FindingClass.MEMBER_WITHOUT_GROUP]:
@@ -257,6 +256,20 @@ class Planter:
         return name
 
     def _nameless_header(self, number: int) -> str:
-        image_id = f"{number:04}56789abcdef"
-        self._pool.objects.apply(f"rbd_header.{image_id}", Write(create=Create.EXCLUSIVE))
+        """Of an image with data, and of one of which nothing else came to be."""
+        if number % 2:
+            image_id = f"{number:04}56789abcdef"
+            self._pool.objects.apply(f"rbd_header.{image_id}", Write(create=Create.EXCLUSIVE))
+            return image_id
+        name = self._image(f"csi-vol-{uuid.uuid4()}")
+        write(self._ceph, name, b"data")
+        image_id = self._id(name)
+        self._pool.objects.apply(f"rbd_id.{name}", Write(remove_object=True))
+        self._pool.objects.apply("rbd_directory", Write(drop=(f"name_{name}", f"id_{image_id}")))
         return image_id
+
+    def _stray_object_map(self, number: int) -> str:
+        """Of an image, and of a snap."""
+        name = f"{number:04}6789abcdef0" + (".0000000000000005" if number % 2 else "")
+        self._pool.objects.apply(f"rbd_object_map.{name}", Write(create=Create.EXCLUSIVE))
+        return name

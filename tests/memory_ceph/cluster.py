@@ -35,6 +35,9 @@ WATCH_S = 30.0
 """How long the watch of a client lasts that died (osd_client_watch_timeout)."""
 
 
+_MAKING_CALLS = ("images.create", "images.clone")
+
+
 class MemoryCeph:
     """One cluster. clones_format_2: whether its oldest clients allow that. now: its clock, in seconds since the epoch."""
 
@@ -88,6 +91,7 @@ class Connection:
         self.entry = entry
         self.user = credentials.user
         self.address = f"10.0.0.1:0/{ceph.number()}"
+        self.making_address = f"10.0.0.1:0/{ceph.number()}"
         self.is_given_up = False
         self.guard = ceph.guard
         self._client = client
@@ -102,9 +106,13 @@ class Connection:
         self.refuse_fenced(call)
 
     def refuse_fenced(self, call: str) -> None:
-        if self.address in self.ceph.blocklist:
+        if self.is_fenced(call):
             self.replace()
             raise ClusterUnavailable(f"{call}: this client was put on the cluster's blocklist; it connects anew")
+
+    def is_fenced(self, call: str) -> bool:
+        """call: of which images are made from another address."""
+        return (self.making_address if call in _MAKING_CALLS else self.address) in self.ceph.blocklist
 
     def reach(self, point: str) -> None:
         self._client.reach(point, self)

@@ -58,6 +58,9 @@ class ImageCalls:
     def raw(self) -> object:
         return self.place
 
+    def making(self) -> AbstractContextManager[object]:
+        return nullcontext(self.place)
+
     @seam("images.create")
     def create(self, name: str, size_bytes: int, layout: ImageLayout) -> None:
         if name in self.place.names:
@@ -130,6 +133,10 @@ class ImageCalls:
     @seam("images.get_metadata")
     def get_metadata(self, name: str) -> dict[str, str]:
         return dict(self.named(name).metadata)
+
+    @seam("images.remove_nameless")
+    def remove_nameless(self, image_id: str, name: str) -> None:
+        self.ceph.images.by_id.pop(image_id, None)
 
     @seam("images.list_trash")
     def list_trash(self) -> list[TrashEntry]:

@@ -202,7 +202,7 @@ class Trial(History):
         self._late = None
         self.outcome.trace.append((self._turns.whose, "what is done later"))
         assert isinstance(link, Connection)
-        if link.address in self._memory.ceph.blocklist:
+        if link.is_fenced(self._schedule.fault.point.partition(":")[0]):
             return
         was_dead, client.is_dead, self._is_quiet = client.is_dead, False, True
         try:

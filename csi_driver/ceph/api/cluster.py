@@ -45,6 +45,10 @@ class Cluster(Protocol):
         """This connection's own address, as the blocklist wants it."""
 
     @property
+    def making_address(self) -> str:
+        """Where its images are made from: another, fenced with the first. Raises ClusterUnavailable, Unauthenticated."""
+
+    @property
     def user(self) -> str:
         """The Ceph user of this connection."""
 

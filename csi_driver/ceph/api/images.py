@@ -33,6 +33,9 @@ class Images(Protocol):
     def raw(self) -> object:
         """The library's handle of the pool, for calls that concern two pools."""
 
+    def making(self) -> AbstractContextManager[object]:
+        """Likewise, for those that make an image."""
+
     def clone(self, source: CloneSource, name: str, layout: ImageLayout) -> CloneFormat:
         """The format that it has. Format 1 has the snap protected, and needs it; so may the other, of a protected snap.
 
@@ -175,6 +178,12 @@ class Images(Protocol):
         """Removes an image from the trash, data and all; never before its time.
 
         Raises ImageMissing, ImageBusy, ImageHasSnapshots, ImageKept.
+        """
+
+    def remove_nameless(self, image_id: str, name: str) -> None:
+        """Removes an image that has a header, or an object map alone, by way of the trash, where it is called `name`.
+
+        The caller sees to it that nobody has it open. Raises ImageHasSnapshots, ImageBusy: it is in the trash then.
         """
 
     def find_trashed(self, image_id: str) -> TrashEntry | None: ...

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from csi_driver.ceph.cluster.connection import Connection, Timeouts
+from csi_driver.ceph.cluster.connection import Connection
+from csi_driver.ceph.cluster.handle import Timeouts
+from csi_driver.ceph.cluster.making_turns import MakingTurns
 from csi_driver.ceph.cluster.reach import try_ports
 from csi_driver.errors import InvalidRequest
 from csi_driver.model import ClusterEntry, Credentials
@@ -27,6 +29,7 @@ class RadosClusters:
     def __init__(self, entries: Callable[[], Mapping[str, ClusterEntry]], timeouts: Timeouts) -> None:
         self._entries = entries
         self._timeouts = timeouts
+        self._turns = MakingTurns(timeouts.operation_s)
         self._guard = threading.Lock()
         self._slots: dict[_ConnectionKey, _Slot] = {}
 
@@ -66,7 +69,7 @@ class RadosClusters:
         with self._guard:
             idle = [k for k, s in self._slots.items() if k != key and s.users == 0 and now - s.used_at > _IDLE_SECONDS]
             closing = [self._slots.pop(k) for k in idle]
-            slot = self._slots.setdefault(key, _Slot(key, self._timeouts))
+            slot = self._slots.setdefault(key, _Slot(key, self._timeouts, self._turns))
             slot.used_at = now  # so that no other thread closes it before it is used
         for old in closing:
             old.close()
@@ -83,9 +86,10 @@ class RadosClusters:
 class _Slot:
     """The current connection of one key. Connecting excludes only callers of the same key."""
 
-    def __init__(self, key: _ConnectionKey, timeouts: Timeouts) -> None:
+    def __init__(self, key: _ConnectionKey, timeouts: Timeouts, turns: MakingTurns) -> None:
         self._key = key
         self._timeouts = timeouts
+        self._turns = turns
         self._guard = threading.Lock()
         self._connection: Connection | None = None
         self.users = 0
@@ -95,7 +99,7 @@ class _Slot:
     def use(self) -> Iterator["Connection"]:
         with self._guard:
             if self._connection is None or self._connection.is_given_up:
-                self._connection = Connection(self._key.entry, self._key.credentials, self._timeouts)
+                self._connection = Connection(self._key.entry, self._key.credentials, self._timeouts, self._turns)
             connection = self._connection
             self.users += 1
             connection.users += 1

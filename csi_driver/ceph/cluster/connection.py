@@ -1,6 +1,7 @@
 """One connection to a cluster as one user, and the pools opened on it."""
 
 import errno
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,31 +15,25 @@ from csi_driver.ceph.ancestry import HeaderAncestry
 from csi_driver.ceph.api import DAY_S, Ancestry, Cluster, Groups, HealthCheck, Images, Leases, Pool, PoolUsage
 from csi_driver.ceph.clone_gate import CloneGate
 from csi_driver.ceph.cluster import monitor
+from csi_driver.ceph.cluster.handle import WITHOUT_END, Timeouts, connected
+from csi_driver.ceph.cluster.making_turns import MakingTurns
 from csi_driver.ceph.cluster.objects import RadosObjects
 from csi_driver.ceph.cluster.reach import check_key_form
 from csi_driver.ceph.errnos import RECONNECT, meaning_of
 from csi_driver.ceph.groups import RbdGroups
 from csi_driver.ceph.image_place import Learnt, OpenedImages, Place
 from csi_driver.ceph.images import RbdImages
-from csi_driver.errors import ClusterUnavailable, PoolMissing, Unauthenticated
+from csi_driver.errors import PoolMissing
 from csi_driver.model import ClusterEntry, Credentials, ImageAddress
 from csi_driver.tracing import step
 
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True)
-class Timeouts:
-    """Whole seconds after which librados gives up: on an operation of an OSD or monitor, and on connecting."""
-
-    operation_s: int = 15
-    connect_s: int = 5
-
-
 class Connection:
-    """`Cluster` over one librados handle."""
+    """`Cluster` over librados: one handle, and for making images another."""
 
-    def __init__(self, entry: ClusterEntry, credentials: Credentials, timeouts: Timeouts) -> None:
+    def __init__(self, entry: ClusterEntry, credentials: Credentials, timeouts: Timeouts, turns: MakingTurns) -> None:
         check_key_form(credentials)
         self.entry = entry
         self.user = credentials.user
@@ -49,42 +44,34 @@ class Connection:
         self.learnt = Learnt()
         self._credentials = credentials
         self._timeouts = timeouts
-        self._rados = rados.Rados(
-            rados_id=credentials.user,
-            conf={
-                "mon_host": ",".join(entry.monitors),
-                "key": credentials.key,
-                "rados_osd_op_timeout": str(timeouts.operation_s),
-                "rados_mon_op_timeout": str(timeouts.operation_s),
-                "client_mount_timeout": str(timeouts.connect_s),
-                # librados prints a key that it cannot parse, and much else, to stderr
-                "log_to_stderr": "false",
-                "err_to_stderr": "false",
-                "log_file": "",
-                "rbd_default_clone_format": CloneGate.INITIAL,
-            },
-        )
-        self.clone_gate = CloneGate(lambda chosen: self._rados.conf_set("rbd_default_clone_format", chosen))
-        self._connect()
+        self.making_turns = turns
+        self._rados = connected(entry, credentials, timeouts, osd_s=timeouts.operation_s)
         self.address = self._rados.get_addrs()
+        self._maker: rados.Rados | None = None
+        self._connecting_maker = threading.Lock()
+        self.clone_gate = CloneGate(lambda chosen: self._for_making().conf_set("rbd_default_clone_format", chosen))
         log.info("connected", cluster=entry.cluster_id, user=credentials.user, address=self.address)
 
-    def _connect(self) -> None:
-        who = f"cluster {self.entry.cluster_id!r} as user {self._credentials.user!r}"
+    @property
+    def making_address(self) -> str:
+        return self._for_making().get_addrs()
+
+    def _for_making(self) -> rados.Rados:
+        """A second handle, made when it is needed: it does not give an OSD's operation up (docs/decisions/0034)."""
+        with self._connecting_maker:
+            if self._maker is None:
+                self._maker = connected(self.entry, self._credentials, self._timeouts, osd_s=WITHOUT_END)
+            return self._maker
+
+    @contextmanager
+    def making(self, pool_id: int) -> Iterator[rados.Ioctx]:
+        """The pool, to make images there."""
+        with self.translated(f"open pool {pool_id}"):
+            ioctx = self._for_making().open_ioctx2(pool_id)
         try:
-            with step("cluster.connect", who):
-                self._rados.connect()
-        except rados.Error as error:
-            self._rados.shutdown()
-            if error.errno in (errno.EACCES, errno.EPERM):
-                raise Unauthenticated(f"{who}: user or key not accepted (secrets userID, userKey)") from error
-            if error.errno in (errno.EINVAL, errno.ENOENT):
-                raise ClusterUnavailable(
-                    f"{who}: a monitor's address cannot be read or resolved: {', '.join(self.entry.monitors)}"
-                ) from error
-            raise ClusterUnavailable(
-                f"{who}: no connection within {self._timeouts.connect_s} s to {', '.join(self.entry.monitors)}"
-            ) from error
+            yield self._in_namespace(ioctx)
+        finally:
+            ioctx.close()
 
     @contextmanager
     def pool(self, pool: str | int) -> Iterator["RadosPool"]:
@@ -96,13 +83,17 @@ class Connection:
                     raise PoolMissing(f"cluster {self.entry.cluster_id!r} has no pool {pool!r}") from error
                 raise
         try:
-            ioctx.set_namespace(self.entry.rados_namespace)
-            ioctx.set_osdmap_full_try()  # deletes must work on a full pool, and creates fail at once
+            self._in_namespace(ioctx)
             if isinstance(pool, int):
                 ioctx.name = self.pool_name(pool)  # the binding would call the pool by its number
             yield RadosPool(self, ioctx)
         finally:
             ioctx.close()
+
+    def _in_namespace(self, ioctx: rados.Ioctx) -> rados.Ioctx:
+        ioctx.set_namespace(self.entry.rados_namespace)
+        ioctx.set_osdmap_full_try()  # deletes must work on a full pool, and creates fail at once
+        return ioctx
 
     def pool_names(self) -> list[str]:
         with self.translated("list the pools"):
@@ -157,6 +148,8 @@ class Connection:
         with step("cluster.blocklist", address), self.translated(f"blocklist {address}"):
             self._rados.blocklist_add(address, seconds)
             self._rados.wait_for_latest_osdmap()
+            if self._maker:  # what it asks for comes after the fence as well
+                self._maker.wait_for_latest_osdmap()
         log.warning("fenced", address=address, cluster=self.entry.cluster_id)
 
     def ask_monitor(self) -> None:
@@ -186,6 +179,8 @@ class Connection:
     def close(self) -> None:
         self.open_images.close()
         self._rados.shutdown()
+        if self._maker:
+            self._maker.shutdown()
 
 
 @dataclass
@@ -202,6 +197,8 @@ class RadosPool:
         cluster = self.cluster
         place = Place(
             self.ioctx,
+            lambda: cluster.making(self.pool_id),
+            lambda: cluster.making_turns.hold(cluster.entry.cluster_id, self.pool_id, self.name),
             cluster.open_images,
             cluster.learnt,
             cluster.clones_format_2,

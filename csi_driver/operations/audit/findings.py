@@ -31,6 +31,7 @@ class FindingClass(StrEnum):
     UNEXPLAINED_GROUP = "unexplained-group"
     TEMPORARY_IMAGE = "temporary-image"
     NAMELESS_HEADER = "nameless-header"
+    STRAY_OBJECT_MAP = "stray-object-map"
 
 
 @dataclass(frozen=True)
@@ -124,9 +125,13 @@ ABOUT = {
         is_named_only=True,
     ),
     FindingClass.NAMELESS_HEADER: About(
-        "a removal of an image was killed, or an OSD stood still in a create: neither a name nor the trash leads to what "
-        "is left",
-        "",
+        "a removal of an image was killed, or an OSD stood still in a create of the Go driver or of a person: neither a name "
+        "nor the trash leads to what is left",
+        "it is removed with its data by way of the trash",
+        is_named_only=True,
+    ),
+    FindingClass.STRAY_OBJECT_MAP: About(
+        "an OSD stood still in a create: of its image nothing but an object map came to be", "it is removed"
     ),
 }
 

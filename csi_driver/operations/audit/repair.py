@@ -3,14 +3,15 @@
 A finding that is no longer so when it is mended is left alone.
 """
 
+import uuid
 from contextlib import suppress
 
-from csi_driver.ceph.api import ImageBusy, ImageHasSnapshots, ImageMissing
+from csi_driver.ceph.api import ImageBusy, ImageHasSnapshots, ImageMissing, ObjectMissing, Write
 from csi_driver.errors import Busy
 from csi_driver.journal.entries import SnapshotEntry, VolumeEntry
 from csi_driver.journal.group_entries import GroupEntry
 from csi_driver.journal.journal import Journal
-from csi_driver.journal.layout import GROUPS, SNAPSHOTS, State
+from csi_driver.journal.layout import GROUPS, SNAPSHOTS, VOLUMES, State
 from csi_driver.journal.reading import E, Reserved
 from csi_driver.operations.audit.findings import Finding
 from csi_driver.operations.audit.findings import FindingClass as Class
@@ -142,6 +143,25 @@ def _purge(site: Site, finding: Finding) -> None:
             raise Busy(f"image {finding.image_id} stays in the trash: clones or snapshots of it live") from held
 
 
+def _remove_nameless(site: Site, finding: Finding) -> None:
+    images = site.pool.images
+    if not site.pool.ancestry.has_header(finding.image_id) or images.find_name(finding.image_id):
+        return
+    if watchers := images.watchers(finding.image_id):
+        raise Busy(f"image {finding.image_id} is open at {watchers[0]}")
+    try:
+        # Under a name that is told as `unexplained-trash` if this is cut short.
+        images.remove_nameless(finding.image_id, f"{VOLUMES.image_prefix}{uuid.uuid4()}")
+    except (ImageBusy, ImageHasSnapshots) as held:
+        raise Busy(f"image {finding.image_id} is in the trash now: clones or snapshots of it live") from held
+
+
+def _remove_object_map(site: Site, finding: Finding) -> None:
+    if not site.pool.ancestry.has_header(finding.image_id):
+        with suppress(ObjectMissing):
+            site.pool.objects.apply(f"rbd_object_map.{finding.name}", Write(remove_object=True))
+
+
 def _journal(site: Site, finding: Finding) -> Journal[VolumeEntry] | Journal[SnapshotEntry] | Journal[GroupEntry]:
     if finding.kind is GROUPS:
         return site.groups
@@ -166,4 +186,6 @@ _REPAIRS = {
     Class.UNEXPLAINED_TRASH: _purge,
     Class.UNEXPLAINED_GROUP: _remove_group,
     Class.TEMPORARY_IMAGE: _remove_image,
+    Class.NAMELESS_HEADER: _remove_nameless,
+    Class.STRAY_OBJECT_MAP: _remove_object_map,
 }

@@ -196,6 +196,10 @@ def _of_trash(seen: Survey) -> Iterator[Finding]:
     named = {facts.image_id for facts in seen.images.values()} | seen.trash.keys()
     for image_id in seen.headers - named:
         yield Finding(Class.NAMELESS_HEADER, image_id, f"header of image {image_id}", image_id=image_id)
+    for of in seen.object_maps:
+        image_id = of.partition(".")[0]  # a snap's has the snap's id behind
+        if image_id not in seen.headers:
+            yield Finding(Class.STRAY_OBJECT_MAP, of, f"object map {of}", image_id=image_id)
 
 
 def _records_of(seen: Survey, image: str) -> AnyRecords | None:

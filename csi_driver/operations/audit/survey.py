@@ -23,7 +23,7 @@ Progress = Callable[[str, int, int], None]
 """What is looked at, how many of it, of how many (0: unknown)."""
 
 _PAGE = 500
-_HEADER = "rbd_header."
+_HEADER, _OBJECT_MAP = "rbd_header.", "rbd_object_map."
 _KINDS = (GROUPS, VOLUMES, SNAPSHOTS)
 """Groups first: their objects' names begin like those of volumes."""
 _DIRECTORIES = tuple(kind.directory_prefix for kind in _KINDS)
@@ -58,7 +58,7 @@ class ImageFacts:
 
 @dataclass
 class Survey:
-    """A pool at about one time. pool_id: of the pool · headers: ids of all images of which there is a header."""
+    """A pool at about one time. pool_id: of the pool · headers, object_maps: ids of all images of which there is one."""
 
     pool_id: int
     volumes: Records[VolumeEntry] = field(default_factory=lambda: Records(VOLUMES))
@@ -73,6 +73,7 @@ class Survey:
     trash: dict[str, str] = field(default_factory=dict)
     """Names by image id."""
     headers: set[str] = field(default_factory=set)
+    object_maps: set[str] = field(default_factory=set)
     queued: set[str] = field(default_factory=set)
     copies_elsewhere: set[str] = field(default_factory=set)
     """Uuids of copies in other pools, of volumes in this one: those for which a snap was cut."""
@@ -83,7 +84,7 @@ def survey(site: Site, progress: Progress) -> Survey:
     found = Survey(site.pool.pool_id)
     found.queued = {one.image_id for one in site.flatten_queue.entries()}
     objects = _read_objects(site, progress)
-    found.headers = objects.headers
+    found.headers, found.object_maps = objects.headers, objects.object_maps
     _read_records(site.journal, found.volumes, objects.uuids[VOLUMES], progress)
     for directory in objects.directories:
         _read_anothers(site, found, directory)
@@ -110,6 +111,7 @@ class _Objects:
     uuids: dict[Kind, set[str]] = field(default_factory=lambda: {kind: set() for kind in _KINDS})
     directories: set[str] = field(default_factory=set)
     headers: set[str] = field(default_factory=set)
+    object_maps: set[str] = field(default_factory=set)
 
 
 def _read_objects(site: Site, progress: Progress) -> _Objects:
@@ -123,6 +125,8 @@ def _read_objects(site: Site, progress: Progress) -> _Objects:
             found.directories.add(name)
         elif name.startswith(_HEADER):
             found.headers.add(name.removeprefix(_HEADER))
+        elif name.startswith(_OBJECT_MAP):
+            found.object_maps.add(name.removeprefix(_OBJECT_MAP))
     return found
 
 
