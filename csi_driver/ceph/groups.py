@@ -5,17 +5,15 @@ write falls between two of them. It lives on when its image leaves the group.
 """
 
 import errno
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import rbd
 
 from csi_driver.ceph.api import ImageBusy, ImageMissing, Pool
-from csi_driver.ceph.image_place import PlainObjects
+from csi_driver.ceph.image_place import Place, PlainObjects, Translate
 from csi_driver.tracing import step
-
-Translate = Callable[[str], AbstractContextManager[None]]
 
 _MEMBERSHIP = "rbd_group_ref"
 """Key of an image's header while the image is in a group (Ceph: cls_rbd)."""
@@ -31,18 +29,20 @@ class _Membership:
 
 
 class RbdGroups:
-    """`Groups` over one IoCtx."""
+    """`Groups` of one place."""
 
-    def __init__(self, ioctx: object, pool_id: int, objects: PlainObjects, translate: Translate) -> None:
-        self._ioctx = ioctx
-        self._pool_id = pool_id
+    def __init__(self, place: Place, objects: PlainObjects, translate: Translate) -> None:
+        self._place = place
+        self._ioctx = place.ioctx
+        self._pool_id = place.pool_id
         self._objects = objects
         self._translate = translate
         self._rbd = rbd.RBD()
 
     def create(self, group: str) -> None:
-        with self._doing("groups.create", group), _fine(errno.EEXIST):
-            self._rbd.group_create(self._ioctx, group)
+        place = self._place
+        with self._doing("groups.create", group), place.making_turn(), place.making() as ioctx, _fine(errno.EEXIST):
+            self._rbd.group_create(ioctx, group)
 
     def add(self, group: str, pool: Pool, image: str) -> None:
         with self._doing("groups.add", f"{group} {image}"):

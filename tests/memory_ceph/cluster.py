@@ -35,7 +35,7 @@ WATCH_S = 30.0
 """How long the watch of a client lasts that died (osd_client_watch_timeout)."""
 
 
-_MAKING_CALLS = ("images.create", "images.clone")
+_MAKING_CALLS = ("images.create", "images.clone", "groups.create")
 
 
 class MemoryCeph:

@@ -211,7 +211,7 @@ class RadosPool:
         self.ancestry: Ancestry = HeaderAncestry((self.pool_id, self.namespace), self.objects, self.cluster.headers)
         adoption = Adoption(self.pool_id, self.namespace, cluster.headers)
         self.images = RbdImages(place, self.objects, cluster.translated, adoption)
-        self.groups: Groups = RbdGroups(self.ioctx, self.pool_id, self.objects, cluster.translated)
+        self.groups: Groups = RbdGroups(place, self.objects, cluster.translated)
 
     @property
     def name(self) -> str:
