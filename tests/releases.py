@@ -52,7 +52,7 @@ def main() -> int:
     for suite in sys.argv[1:] or SUITES:
         inside = programs(suite, project(), _say)
         _install_wheels(make_root(suite, _say), _python_version(inside))
-        own = (sys.executable, "-m", "pytest", "--release", suite, *_deselected(), *_TESTS)
+        own = (sys.executable, "-m", "pytest", "--release", suite, *_side_by_side(), *_deselected(), *_TESTS)
         results.append(_timed(f"{suite}: its Ceph, this machine's librbd", own, {}))
         # in `/`, the root's working directory: 18.2 there looks for its object classes by a relative path
         there = (
@@ -63,6 +63,7 @@ def main() -> int:
             "no:cacheprovider",
             "--rootdir",
             str(project()),
+            *_side_by_side(),
             *_deselected(),
             *_paths(),
         )
@@ -78,6 +79,11 @@ def _timed(title: str, command: tuple[str, ...], environment: dict[str, str]) ->
     began = time.monotonic()
     code = subprocess.run(command, env={**os.environ, **environment}, check=False).returncode
     return title, time.monotonic() - began, code
+
+
+def _side_by_side() -> tuple[str, ...]:
+    """As many workers as cores, each with a Ceph of its own."""
+    return ("--numprocesses", os.environ.get("WORKERS", str(os.cpu_count())), "--dist", "loadscope")
 
 
 def _deselected() -> tuple[str, ...]:
