@@ -69,7 +69,7 @@ def test_what_an_encrypted_volume_does_not_use_comes_back(bench: Bench) -> None:
     volume_id = bench.new_volume()
     request = bench.stage_request(volume_id, encrypted="true")
     request.secrets["encryptionPassphrase"] = "correct horse"
-    bench.node.NodeStageVolume(request)
+    bench.until_ok(bench.node.NodeStageVolume, request)  # cryptsetup's key derivation takes its time without KVM
     shown_to_give_back(bench, volume_id, bench.publish(volume_id))
 
 
@@ -97,7 +97,10 @@ def test_a_device_that_hangs_is_told_in_time_and_is_trimmed_later(bench: Bench) 
         assert time.monotonic() - began < HANGS_S
         assert (ended.code, ended.out) == (1, "")
         assert "the device hangs" in ended.err
-    assert trim(path).code == 0
+    deadline = time.monotonic() + WAIT_S
+    while (again := trim(path)).code:  # Ceph takes a moment to serve again
+        assert "the device hangs" in again.err
+        assert time.monotonic() < deadline, again
 
 
 def test_what_is_no_file_system_of_a_volume_is_refused_in_one_line(bench: Bench) -> None:
