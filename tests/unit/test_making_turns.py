@@ -52,11 +52,14 @@ def test_where_none_ends_one_more_is_refused_and_told_why() -> None:
 
 
 def test_where_the_first_hangs_nobody_waits_behind_it() -> None:
-    turns = MakingTurns(LONG_S, most=1)
+    now_s = 1000.0
+    turns = MakingTurns(LONG_S, most=1, clock=lambda: now_s)
     with turns.hold("dev", 2, "rbd"):
-        turns._begun["dev", 2][0] -= 2 * LONG_S
+        now_s += 2 * LONG_S
         with pytest.raises(Busy, match="the first for 120 s"), turns.hold("dev", 2, "rbd"):
             pass
+    with turns.hold("dev", 2, "rbd"):  # free again
+        pass
 
 
 def test_other_pools_and_clusters_have_turns_of_their_own() -> None:
