@@ -1,8 +1,9 @@
 """Configuration: flags as one frozen value, and the clusters file. Refuses bad input before the socket opens.
 
 Read by the command line alone; everyone else receives values. The clusters file has the layout that existing Ceph CSI
-deployments use, a JSON list of {"clusterID", "monitors": […], "rbd": {"radosNamespace"}}; other keys of theirs are
-ignored. Own key: "credentials": {"userID", and "userKey" or "userKeyFile"}, for what carries no secrets.
+deployments use, a JSON list of {"clusterID", "monitors": […], "rbd": {"radosNamespace"}, "readAffinity": {"enabled",
+"crushLocationLabels": […]}}; other keys of theirs are ignored. Own key: "credentials": {"userID", and "userKey" or
+"userKeyFile"}, for what carries no secrets.
 """
 
 import json
@@ -19,7 +20,7 @@ import structlog
 
 from csi_driver.errors import DriverError
 from csi_driver.ids import MAX_CLUSTER_ID_BYTES
-from csi_driver.model import ClusterEntry, Credentials
+from csi_driver.model import ClusterEntry, Credentials, ReadAffinity
 
 log = structlog.get_logger(__name__)
 
@@ -32,8 +33,7 @@ MAX_NODE_ID_BYTES = 256
 _DRIVER_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?")
 _INSTANCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _MAX_PORT = 65535
-_TOPOLOGY_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
-_TOPOLOGY_PREFIX = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+_LABEL = re.compile(r"([a-z0-9][a-z0-9.-]*/)?[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 class ConfigError(DriverError):
@@ -48,6 +48,7 @@ class ServeConfig:
     CSIDriver object has it · instance: the journal's, `default` unless set · timeout_s: for a whole RPC ·
     max_volumes_per_node: 0 for no limit · has_topology: offered by every instance · node_topology: this node's segments ·
     node_topology_labels: keys of further ones, each with the label of the Kubernetes node that has its value ·
+    crush_location: names of this node's buckets in the CRUSH hierarchy, by their types ·
     flatten_*: how the flatten queues are worked off ·
     fences_gone_nodes: when a volume is withdrawn from a node that is out of service ·
     metrics_address: host and port of the metrics; None: none are served · trace_file: None: nothing is traced
@@ -70,6 +71,7 @@ class ServeConfig:
     flatten_rate_in_use_mib: float = 16.0
     node_topology: Mapping[str, str] = field(default_factory=dict)
     node_topology_labels: Mapping[str, str] = field(default_factory=dict)
+    crush_location: Mapping[str, str] = field(default_factory=dict)
     fences_gone_nodes: bool = False
     metrics_address: tuple[str, int] | None = None
     trace_file: Path | None = None
@@ -108,47 +110,6 @@ def _check_node_id(node_id: str) -> None:
         raise ConfigError(
             f"--node-id {node_id!r}: 1 to {MAX_NODE_ID_BYTES} bytes without control characters are needed"
         )
-
-
-def parse_topology_labels(pairs: tuple[str, ...], segments: Mapping[str, str]) -> dict[str, str]:
-    """Keys of topology with the label of each, KEY=LABEL; not those of `segments`. Raises ConfigError."""
-    labels: dict[str, str] = {}
-    for pair in pairs:
-        key, equals, label = pair.partition("=")
-        parts = [part.rpartition("/") for part in (key, label)]
-        is_good = all(
-            _TOPOLOGY_NAME.fullmatch(name) and (not slash or _TOPOLOGY_PREFIX.fullmatch(prefix))
-            for prefix, slash, name in parts
-        )
-        if not equals or not is_good:
-            raise ConfigError(
-                f"--node-topology-label {pair!r} is not [PREFIX/]KEY=[PREFIX/]LABEL (names as of Kubernetes labels)"
-            )
-        if key in labels or key in segments:
-            raise ConfigError(f"--node-topology-label {key!r} is given twice, or with --node-topology")
-        labels[key] = label
-    prefixes = {key.rpartition("/")[0] for key in (*labels, *segments)}
-    if len(prefixes) > 1:
-        raise ConfigError(f"topology: all keys need the same prefix, these have {', '.join(sorted(prefixes))}")
-    return labels
-
-
-def parse_topology(pairs: tuple[str, ...]) -> dict[str, str]:
-    """Segments KEY=VALUE, their keys with one prefix (CSI spec, Topology). Raises ConfigError."""
-    segments: dict[str, str] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        prefix, slash, name = key.rpartition("/")
-        is_good = equals and _TOPOLOGY_NAME.fullmatch(name) and _TOPOLOGY_NAME.fullmatch(value)
-        if not is_good or (slash and not _TOPOLOGY_PREFIX.fullmatch(prefix)):
-            raise ConfigError(f"--node-topology {pair!r} is not [PREFIX/]KEY=VALUE (names as of Kubernetes labels)")
-        if key in segments:
-            raise ConfigError(f"--node-topology {key!r} is given twice")
-        segments[key] = value
-    prefixes = {key.rpartition("/")[0] for key in segments}
-    if len(prefixes) > 1:
-        raise ConfigError(f"--node-topology: all keys need the same prefix, these have {', '.join(sorted(prefixes))}")
-    return segments
 
 
 def parse_url(text: str) -> str:
@@ -238,7 +199,13 @@ def _parse_entry(item: Any) -> ClusterEntry:
     rbd = item.get("rbd") or {}
     if not isinstance(rbd, dict):
         raise ConfigError(f"rbd of {cluster_id!r} is not an object")
-    return ClusterEntry(cluster_id, tuple(monitors), _text(rbd, "radosNamespace"), _credentials(item, cluster_id))
+    return ClusterEntry(
+        cluster_id,
+        tuple(monitors),
+        _text(rbd, "radosNamespace"),
+        _credentials(item, cluster_id),
+        _read_affinity(item, cluster_id),
+    )
 
 
 def _credentials(item: Mapping[str, Any], cluster_id: str) -> Credentials | None:
@@ -258,6 +225,20 @@ def _credentials(item: Mapping[str, Any], cluster_id: str) -> Credentials | None
     if not user or not key:
         raise ConfigError(f"credentials of {cluster_id!r} need userID, and userKey or userKeyFile")
     return Credentials(user.removeprefix("client."), key)
+
+
+def _read_affinity(item: Mapping[str, Any], cluster_id: str) -> ReadAffinity | None:
+    given = item.get("readAffinity") or {}
+    if not isinstance(given, dict):
+        raise ConfigError(f"readAffinity of {cluster_id!r} is not an object")
+    is_enabled, labels = given.get("enabled", False), given.get("crushLocationLabels") or []
+    if not isinstance(is_enabled, bool):
+        raise ConfigError(f"readAffinity.enabled of {cluster_id!r} is {is_enabled!r}; allowed are true and false")
+    if not isinstance(labels, list) or not all(isinstance(one, str) and _LABEL.fullmatch(one) for one in labels):
+        raise ConfigError(
+            f"readAffinity.crushLocationLabels of {cluster_id!r} is {labels!r}; needed is a list of labels of nodes"
+        )
+    return ReadAffinity(tuple(labels)) if is_enabled else None
 
 
 def _text(item: Mapping[str, Any], key: str) -> str:

@@ -67,13 +67,28 @@ class Credentials:
 
 
 @dataclass(frozen=True)
+class ReadAffinity:
+    """Reads may come from the replica that is nearest to the node.
+
+    labels: of the Kubernetes node, whose values say where in the CRUSH hierarchy it is, each for the bucket type that the
+    label's name ends with; none: `--crush-location` says it.
+    """
+
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class ClusterEntry:
-    """One cluster of the clusters file: how to reach it, and where in a pool the driver's objects live."""
+    """One cluster of the clusters file: how to reach it, and where in a pool the driver's objects live.
+
+    read_affinity: None: all reads come from each object's primary OSD
+    """
 
     cluster_id: str
     monitors: tuple[str, ...]
     rados_namespace: str = ""
     credentials: Credentials | None = None
+    read_affinity: ReadAffinity | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +100,7 @@ class ImageAddress:
     pool: str
     rados_namespace: str
     image: str
+    read_affinity: ReadAffinity | None = None
 
     @property
     def spec(self) -> str:

@@ -27,6 +27,7 @@ from csi_driver.mapping_file import read_cluster_mapping
 from csi_driver.operations.capacity import DEFAULT_OBJECT_BYTES, Capacity, room
 from csi_driver.operations.changed_blocks import ChangedBlocks
 from csi_driver.operations.creation import VolumeCreation
+from csi_driver.operations.crush_location import CrushLocation
 from csi_driver.operations.deletion import VolumeDeletion
 from csi_driver.operations.expansion import VolumeExpansion
 from csi_driver.operations.flatten_course import FlattenSettings
@@ -222,10 +223,15 @@ class Driver:
         labels = self._config.node_topology_labels
         return KubernetesNodes(self._config.driver_name).topology(self._config.node_id, labels) if labels else {}
 
+    def _labels(self) -> Mapping[str, str]:
+        is_pod = os.environ.get("KUBERNETES_SERVICE_HOST")
+        return KubernetesNodes(self._config.driver_name).labels(self._config.node_id) if is_pod else {}
+
     def _node_operations(self) -> NodeOperations:
         run = _run_directory(self._config)
+        place = CrushLocation(self._config.crush_location, self._labels)
         machine = Machine(
-            attachers=(KrbdAttacher(run), NbdAttacher(run), FuseAttacher(run)),
+            attachers=(KrbdAttacher(run, crush_location=place.by), NbdAttacher(run), FuseAttacher(run)),
             mounts=LocalMounts(),
             filesystems=LocalFilesystems(),
             luks=LocalLuks(),

@@ -22,10 +22,9 @@ from csi_driver.config import (
     ConfigError,
     ServeConfig,
     parse_address,
-    parse_topology,
-    parse_topology_labels,
     parse_url,
 )
+from csi_driver.node_place import parse_crush_location, parse_topology, parse_topology_labels
 
 log = structlog.get_logger(__name__)
 
@@ -67,6 +66,12 @@ _GRACE_S = 20.0
 @click.option("--node-topology", multiple=True, metavar="KEY=VALUE", help="A segment of this node's topology.")
 @click.option(
     "--node-topology-label", multiple=True, metavar="KEY=LABEL", help="One whose value is the Kubernetes node's label."
+)
+@click.option(
+    "--crush-location",
+    multiple=True,
+    metavar="TYPE=NAME",
+    help="A CRUSH bucket that this node is in, for readAffinity of the clusters file.",
 )
 @click.option(
     "--fence-gone-nodes", is_flag=True, help="Cut nodes that are out of service off from what is withdrawn from them."
@@ -125,6 +130,7 @@ def _configuration(flags: dict[str, Any]) -> ServeConfig:
         flatten_rate_in_use_mib=flags["flatten_rate_in_use"],
         node_topology=topology,
         node_topology_labels=labels,
+        crush_location=parse_crush_location(flags["crush_location"]),
         fences_gone_nodes=flags["fence_gone_nodes"],
         metrics_address=parse_address(flags["metrics_address"] or ""),
         trace_file=flags["trace"],

@@ -12,7 +12,6 @@ For a container: the host's network namespace, since the kernel's client stays i
 
 import errno
 import os
-import re
 import shutil
 import time
 from collections.abc import Sequence
@@ -32,7 +31,7 @@ from csi_driver.errors import (
     NotFound,
     Unauthenticated,
 )
-from csi_driver.host import byte_locks, commands
+from csi_driver.host import byte_locks, commands, krbd_options
 from csi_driver.host.api import Attachment, Device
 from csi_driver.host.bounded import bounded
 from csi_driver.host.holders import holders
@@ -58,19 +57,22 @@ _DEAD = {
     errno.ENOENT: "its image does not exist any more",
 }
 
-_OPTION = re.compile(r"[a-z_]+(=[^\s,]+)?")
-_NOT_THEIRS = ("name", "key", "secret", "udev", "noudev", "ro", "rw", "fsid", "ip")
-"""Options that say who connects to what: never a volume's to choose."""
-
 
 class KrbdAttacher:
     """Images mapped by the kernel (host.api.Attacher)."""
 
     name = "krbd"
 
-    def __init__(self, run_directory: Path, devices: KrbdDevices | None = None) -> None:
+    def __init__(
+        self,
+        run_directory: Path,
+        devices: KrbdDevices | None = None,
+        crush_location: krbd_options.Locate = lambda _labels: {},
+    ) -> None:
+        """crush_location: this node's buckets by their types, some of them by the labels that a cluster's entry names."""
         self._lock_file = run_directory / "krbd.lock"
         self._devices = devices or KrbdDevices()
+        self._crush_location = crush_location
 
     def unavailable_reason(self) -> str | None:
         if not self._devices.is_there() and shutil.which("modprobe"):
@@ -96,12 +98,13 @@ class KrbdAttacher:
         return None
 
     def attach(self, attachment: Attachment, address: ImageAddress, options: Sequence[str]) -> Device:
-        words = _words("mapOptions", options)
+        words = krbd_options.parse("mapOptions", options)
         with self._lock(attachment) as lock:
             if device := self.find(attachment):
                 return device
             for image in self._all_of(attachment):
                 self._unmap(image, (), lock)
+            words += krbd_options.nearest(address, words, self._crush_location)
             with step("krbd.map", attachment.spec):
                 self._map(attachment, address, words, lock)
             device = self.find(attachment)
@@ -125,7 +128,7 @@ class KrbdAttacher:
         return device  # `find` has it read anew
 
     def detach(self, attachment: Attachment, options: Sequence[str]) -> None:
-        words = _words("unmapOptions", options)
+        words = krbd_options.parse("unmapOptions", options)
         with self._lock(attachment) as lock:
             for image in self._all_of(attachment):
                 with step("krbd.unmap", attachment.spec):
@@ -194,16 +197,6 @@ class KrbdAttacher:
                 who = "; ".join(holders(image.device.number)) or "nobody that this process can see"
                 raise DeviceTrouble(f"{image.device.path} of image {image.spec} is still in use: {who}")
             time.sleep(_POLL_S)
-
-
-def _words(field: str, options: Sequence[str]) -> tuple[str, ...]:
-    for option in options:
-        if not _OPTION.fullmatch(option) or option.partition("=")[0] in _NOT_THEIRS:
-            raise InvalidRequest(
-                f"{field}: {option!r} is not allowed for krbd; allowed are the kernel's options NAME or NAME=VALUE, "
-                f"without {', '.join(_NOT_THEIRS)}"
-            )
-    return tuple(options)
 
 
 def _is_other_network(proc: Path) -> bool:

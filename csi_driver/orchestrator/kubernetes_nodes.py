@@ -63,12 +63,16 @@ class KubernetesNodes:
 
         Raises AccessDenied, ClusterUnavailable; NotReady for a node without one of them.
         """
-        with _translated(f"the labels of node {node!r}"), step("kubernetes.topology", node):
-            found = self._get(lambda: self._core().read_node(node, _request_timeout=_TIMEOUT_S))
-        present = (found.metadata.labels or {}) if found else {}
+        present = self.labels(node)
         if missing := [label for label in labels.values() if label not in present]:
             raise NotReady(f"node {node!r} has no label {', '.join(missing)}, which --node-topology-label names")
         return {key: present[label] for key, label in labels.items()}
+
+    def labels(self, node: str) -> dict[str, str]:
+        """Of a Node; none where there is no such Node. Raises AccessDenied, ClusterUnavailable."""
+        with _translated(f"the labels of node {node!r}"), step("kubernetes.labels", node):
+            found = self._get(lambda: self._core().read_node(node, _request_timeout=_TIMEOUT_S))
+        return dict(found.metadata.labels or {}) if found else {}
 
     def _csi_node(self, node_id: str) -> tuple[str, Any] | None:
         """Name and this driver's part of the CSINode with this node id; in most clusters that is the node's name."""

@@ -97,6 +97,21 @@ def test_the_clusters_file_is_a_secret_that_may_be_ones_own() -> None:
     assert not [one for one in objects("--set", "existingClustersSecret=mine") if one["kind"] == "Secret"]
 
 
+@pytest.mark.parametrize(
+    ("value", "may_read"),
+    [
+        ("logLevel=info", False),
+        ("clusters[0].readAffinity.enabled=false", False),
+        ("clusters[0].readAffinity.enabled=true", True),
+        ("existingClustersSecret=mine", True),
+        ("topology.enabled=true", True),
+    ],
+)
+def test_the_node_half_may_read_nodes_where_it_may_have_to(value: str, may_read: bool) -> None:
+    roles = [one["metadata"]["name"] for one in objects(*CLUSTERS, "--set", value) if one["kind"] == "ClusterRole"]
+    assert any(name.endswith("-node") for name in roles) == may_read
+
+
 def test_kms_entries_reach_both_halves_and_secrets_are_read_by_name_alone() -> None:
     secrets = "kms.secrets[0].name=phrases,kms.secrets[0].namespaces={shop,office}"
     flags = (*EVERYTHING, "--set", secrets)

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from csi_driver.errors import AccessDenied, ClusterUnavailable, InUse, InvalidRequest, NotFound, Unauthenticated
+from csi_driver.host.krbd import KrbdAttacher
 from csi_driver.host.krbd_devices import KrbdDevices
-from csi_driver.model import Credentials, ImageTraits
+from csi_driver.model import Credentials, ImageTraits, ReadAffinity
+from csi_driver.operations.crush_location import CrushLocation
 from tests.node.bench import BLOCK, KINDS, MIB, SIZE_MIB, Bench
 
 pytestmark = pytest.mark.attacher("krbd")
@@ -43,6 +45,21 @@ def test_the_key_is_in_no_file_of_the_driver_or_of_the_kernel(bench: Bench) -> N
     files += [path for path in Path("/sys/bus/rbd/devices").glob("*/*") if path.is_file() and path.name != "refresh"]
     assert [path for path in files if key in path.read_bytes()] == []
     assert key not in Path("/proc/keys").read_bytes()
+
+
+def test_reads_from_the_nearest_replica_are_asked_for_where_the_cluster_wants_them(bench: Bench) -> None:
+    """In the kernel's own words about the mapping; and what is read is right."""
+    volume_id = bench.new_volume()
+    bench.write(volume_id, 0, b"near")
+    directory = Path(bench.setting.run_directory)
+    attacher = KrbdAttacher(directory, crush_location=CrushLocation({"rack": "r-1", "host": "h"}, dict).by)
+    address = replace(bench.address(volume_id), read_affinity=ReadAffinity())
+    device = attacher.attach(bench.attachment(volume_id), address, ())
+    config = Path(f"/sys/bus/rbd/devices/{device.path.name.removeprefix('rbd')}/config_info").read_text()
+    assert "read_from_replica=localize" in config
+    assert "crush_location=host:h|rack:r-1" in config
+    assert device.path.read_bytes()[:4] == b"near"
+    attacher.detach(bench.attachment(volume_id), ())
 
 
 @pytest.mark.parametrize("form", ["{0}", "{0}:6789", "v1:{0}:6789", "[v2:{0}:3300,v1:{0}:6789]"])

@@ -10,15 +10,8 @@ from typing import Any
 
 import pytest
 
-from csi_driver.config import (
-    ClustersFile,
-    ConfigError,
-    ServeConfig,
-    parse_topology,
-    parse_topology_labels,
-    read_clusters,
-)
-from csi_driver.model import ClusterEntry, Credentials
+from csi_driver.config import ClustersFile, ConfigError, ServeConfig, read_clusters
+from csi_driver.model import ClusterEntry, Credentials, ReadAffinity
 
 ONE: dict[str, Any] = {"clusterID": "one", "monitors": ["10.0.0.1:3300"]}
 
@@ -85,6 +78,10 @@ def test_own_credentials_come_from_the_file_or_from_a_file_of_their_own(how: str
         ([{**ONE, "monitors": [{"host": "a"}]}], "entry 0.*monitors"),
         ([{**ONE, "rbd": "ns"}], "entry 0.*rbd"),
         ([{**ONE, "rbd": {"radosNamespace": ["ns"]}}], "entry 0.*radosNamespace"),
+        ([{**ONE, "readAffinity": "zone"}], "entry 0.*readAffinity"),
+        ([{**ONE, "readAffinity": {"enabled": "true"}}], "entry 0.*readAffinity.enabled.*'true'"),
+        ([{**ONE, "readAffinity": {"crushLocationLabels": "zone"}}], "entry 0.*crushLocationLabels.*'zone'"),
+        ([{**ONE, "readAffinity": {"crushLocationLabels": ["a b"]}}], "entry 0.*crushLocationLabels.*'a b'"),
         ([{**ONE, "credentials": "admin"}], "entry 0.*credentials"),
         ([{**ONE, "credentials": {}}], "entry 0.*credentials.*userID"),
         ([{**ONE, "credentials": {"userID": "csi"}}], "entry 0.*credentials.*userKey"),
@@ -102,6 +99,20 @@ def test_a_bad_file_is_refused_by_file_entry_and_field(content: Any, said: str, 
     assert str(path) in message
     assert "\n" not in message
     assert "c2VjcmV0" not in message, "a key is never shown"
+
+
+@pytest.mark.parametrize(
+    ("given", "affinity"),
+    [
+        ({}, None),
+        ({"enabled": False, "crushLocationLabels": ["rack"]}, None),
+        ({"enabled": True}, ReadAffinity()),
+        ({"enabled": True, "crushLocationLabels": ["a.b/zone", "rack"]}, ReadAffinity(("a.b/zone", "rack"))),
+    ],
+    ids=str,
+)
+def test_read_affinity_is_told_of_a_cluster(given: Any, affinity: ReadAffinity | None, write: Write) -> None:
+    assert read_clusters(write([{**ONE, "readAffinity": given}]))["one"].read_affinity == affinity
 
 
 def test_a_file_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
@@ -223,59 +234,3 @@ def test_a_good_flag_is_taken(change: dict[str, Any]) -> None:
 def test_a_bad_flag_is_refused_by_name(change: dict[str, Any], flag: str) -> None:
     with pytest.raises(ConfigError, match=f"^{flag} "):
         replace(GOOD, **change)
-
-
-@pytest.mark.parametrize(
-    ("pairs", "segments"),
-    [
-        ((), {}),
-        (("zone=a",), {"zone": "a"}),
-        (
-            ("topology.kubernetes.io/zone=a-1", "topology.kubernetes.io/region=R_2.b"),
-            {"topology.kubernetes.io/zone": "a-1", "topology.kubernetes.io/region": "R_2.b"},
-        ),
-    ],
-)
-def test_segments_of_topology_are_read(pairs: tuple[str, ...], segments: dict[str, str]) -> None:
-    assert parse_topology(pairs) == segments
-
-
-@pytest.mark.parametrize(
-    ("pairs", "said"),
-    [
-        (("zone",), "'zone'"),
-        (("",), "KEY=VALUE"),
-        (("=a",), "'=a'"),
-        (("zone=",), "'zone='"),
-        (("zone=a=b",), "'zone=a=b'"),
-        (("zone=a b",), "'zone=a b'"),
-        (("-zone=a",), "'-zone=a'"),
-        (("zone=" + "x" * 64,), "KEY=VALUE"),
-        (("/zone=a",), "'/zone=a'"),
-        (("A.b/zone=a",), "A.b/zone"),
-        (("a/b/zone=a",), "a/b/zone"),
-        (("zone=a", "zone=b"), "'zone' is given twice"),
-        (("a.b/zone=a", "c.d/region=b"), "a.b, c.d"),
-        (("a.b/zone=a", "region=b"), "same prefix"),
-    ],
-    ids=str,
-)
-def test_bad_segments_are_refused_by_what_was_given(pairs: tuple[str, ...], said: str) -> None:
-    with pytest.raises(ConfigError, match=re.escape(said)) as refused:
-        parse_topology(pairs)
-    assert str(refused.value).startswith("--node-topology")
-
-
-def test_labels_of_topology_are_read() -> None:
-    wanted = ("topology.x/zone=topology.kubernetes.io/zone", "topology.x/rack=rack")
-    assert parse_topology_labels(wanted, {}) == {
-        "topology.x/zone": "topology.kubernetes.io/zone",
-        "topology.x/rack": "rack",
-    }
-
-
-@pytest.mark.parametrize("pair", ["zone", "=zone", "zone=", "a b=zone", "zone=a b", "x/zone=zone", "other=zone"])
-def test_another_form_of_a_topology_label_is_refused(pair: str) -> None:
-    """Also a key that is given otherwise, or with another prefix than that."""
-    with pytest.raises(ConfigError, match="topology"):
-        parse_topology_labels((pair,), {"other": "a"})

@@ -161,7 +161,10 @@ class Connection:
         self.is_given_up = True
 
     def image_address(self, pool: Pool, image: str) -> ImageAddress:
-        return ImageAddress(self.entry.monitors, self._credentials, pool.name, self.entry.rados_namespace, image)
+        entry = self.entry
+        return ImageAddress(
+            entry.monitors, self._credentials, pool.name, entry.rados_namespace, image, entry.read_affinity
+        )
 
     @contextmanager
     def translated(self, doing: str) -> Iterator[None]:

@@ -77,3 +77,11 @@ httpGet: {path: /readyz, port: metrics}
 periodSeconds: 5
 timeoutSeconds: 5
 {{- end }}
+
+{{- define "rbd-csi.readsNodeLabels" -}}
+{{- $reads := or .Values.topology.enabled .Values.existingClustersSecret -}}
+{{- range .Values.clusters -}}
+{{- if and .readAffinity .readAffinity.enabled }}{{ $reads = true }}{{ end -}}
+{{- end -}}
+{{- if $reads }}true{{ end -}}
+{{- end -}}
