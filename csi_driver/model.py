@@ -5,7 +5,15 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from csi_driver.errors import InvalidRequest
-from csi_driver.mutable import FLATTEN, HARD_DEPTH, NOTHING_SET, SOFT_DEPTH, MutableParameters
+from csi_driver.mutable import (
+    FLATTEN,
+    HARD_DEPTH,
+    NO_LIMITS,
+    NOTHING_SET,
+    SOFT_DEPTH,
+    DeviceLimits,
+    MutableParameters,
+)
 
 
 class AccessMode(StrEnum):
@@ -296,10 +304,10 @@ class GroupSnapshot:
 
 @dataclass(frozen=True)
 class ImageTraits:
-    """What of an image decides who can attach it: its features by librbd's names, and whether librbd has limits to hold."""
+    """What of an image decides who can attach it: its features by librbd's names, and the limits that are to be held."""
 
     features: tuple[str, ...] = ()
-    has_limits: bool = False
+    limits: DeviceLimits = NO_LIMITS
 
 
 @dataclass(frozen=True)

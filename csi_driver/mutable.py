@@ -71,6 +71,24 @@ METADATA_PREFIX = "conf_"
 
 
 @dataclass(frozen=True)
+class DeviceLimits:
+    """What a block device may do in a second, operations and bytes; 0: no limit."""
+
+    read_iops: int = 0
+    write_iops: int = 0
+    read_bps: int = 0
+    write_bps: int = 0
+
+    def __str__(self) -> str:
+        """In the words of `io.max` (Linux: Documentation/admin-guide/cgroup-v2.rst); empty for no limits."""
+        words = {"riops": self.read_iops, "wiops": self.write_iops, "rbps": self.read_bps, "wbps": self.write_bps}
+        return " ".join(f"{word}={limit}" for word, limit in words.items() if limit)
+
+
+NO_LIMITS = DeviceLimits()
+
+
+@dataclass(frozen=True)
 class MutableParameters:
     """What was set, by key, and how often it was changed: 0 where nothing ever was. A limit of 0 is not kept."""
 
@@ -117,6 +135,15 @@ class MutableParameters:
                 if burst := self._number(rate.burst):
                     found[rate.burst_setting] = max(burst, limit)  # librbd drops a limit whose burst is below it
         return {METADATA_PREFIX + name: str(value) for name, value in found.items()}
+
+    def device_limits(self, size_bytes: int) -> DeviceLimits:
+        """The same for who knows reads and writes alone: a limit of both together holds for each of them."""
+        limits = {rate.setting: self._limit(rate, size_bytes) for rate in RATES}
+
+        def least(direction: str, noun: str) -> int:
+            return min(filter(None, (limits[noun], limits[f"{direction}_{noun}"])), default=0)
+
+        return DeviceLimits(least("read", "iops"), least("write", "iops"), least("read", "bps"), least("write", "bps"))
 
     def _limit(self, rate: Rate, size_bytes: int) -> int:
         """0 for none. What grows with the size begins above `baseVolSizeBytes` and is never none."""

@@ -18,6 +18,7 @@ from csi_driver.host.krbd import KrbdAttacher
 from csi_driver.host.luks import LocalLuks
 from csi_driver.host.mounts import LocalMounts
 from csi_driver.host.nbd import NbdAttacher
+from csi_driver.host.pod_limits import CgroupLimits
 from csi_driver.journal.layout import VOLUMES
 from csi_driver.journal.makers import Makers
 from csi_driver.journal.nodes import NodeRecord
@@ -229,12 +230,14 @@ class Driver:
 
     def _node_operations(self) -> NodeOperations:
         run = _run_directory(self._config)
-        place = CrushLocation(self._config.crush_location, self._labels)
+        place, limits = CrushLocation(self._config.crush_location, self._labels), CgroupLimits()
+        krbd = KrbdAttacher(run, crush_location=place.by, limits=limits)
         machine = Machine(
-            attachers=(KrbdAttacher(run, crush_location=place.by), NbdAttacher(run), FuseAttacher(run)),
+            attachers=(krbd, NbdAttacher(run), FuseAttacher(run)),
             mounts=LocalMounts(),
             filesystems=LocalFilesystems(),
             luks=LocalLuks(),
+            limits=limits,
             boot_id=BOOT_ID.read_text().strip(),
         )
         # Locks of its own: staging a volume and growing it in the controller are no hindrance to each other.

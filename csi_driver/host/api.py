@@ -54,6 +54,10 @@ class Attacher(Protocol):
     def name(self) -> str:
         """As records and messages name it: krbd, nbd, fuse."""
 
+    @property
+    def holds_limits(self) -> bool:
+        """Whether an image's limits of I/O, which are among its settings, are held by what attaches it."""
+
     def unavailable_reason(self) -> str | None:
         """Why this machine cannot attach this way; None when it can."""
 
@@ -223,6 +227,19 @@ class Luks(Protocol):
         """OK when it is not open. Raises DeviceTrouble while it is in use."""
 
 
+class PodLimits(Protocol):
+    """Limits of what a pod's processes may do on one block device."""
+
+    def unavailable_reason(self) -> str | None:
+        """Why this machine cannot hold such limits; None when it can."""
+
+    def hold(self, pod: str, number: str, limits: str) -> None:
+        """From now on, for as long as there is the pod. pod: its uid · number: major:minor · limits: as `io.max` has them.
+
+        Raises NotReady while the pod is not known here.
+        """
+
+
 @dataclass(frozen=True)
 class Machine:
     """The parts of this machine that the node half works with. The first attacher that can is the automatic choice."""
@@ -231,4 +248,5 @@ class Machine:
     mounts: Mounts
     filesystems: Filesystems
     luks: Luks
+    limits: PodLimits
     boot_id: str

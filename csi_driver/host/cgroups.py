@@ -30,6 +30,11 @@ def leave(pid: int) -> None:
             )
 
 
+def unified_root() -> Path | None:
+    """Where the hierarchy of version 2 is mounted."""
+    return _roots().get("")
+
+
 def _roots() -> dict[str, Path]:
     """Mount point of each hierarchy, by the controllers as /proc/PID/cgroup writes them ("" for version 2)."""
     roots: dict[str, Path] = {}

@@ -31,6 +31,7 @@ class FuseAttacher:
     """Images as loop devices over FUSE files (host.api.Attacher)."""
 
     name = "fuse"
+    holds_limits = True
 
     def __init__(self, run_directory: Path) -> None:
         longest = run_directory / self._digest("") / "qmp.sock"

@@ -32,10 +32,11 @@ from csi_driver.errors import (
     Unauthenticated,
 )
 from csi_driver.host import byte_locks, commands, krbd_options
-from csi_driver.host.api import Attachment, Device
+from csi_driver.host.api import Attachment, Device, PodLimits
 from csi_driver.host.bounded import bounded
 from csi_driver.host.holders import holders
 from csi_driver.host.krbd_devices import KrbdDevices, MappedImage
+from csi_driver.host.pod_limits import CgroupLimits
 from csi_driver.model import ImageAddress, ImageTraits
 from csi_driver.tracing import step
 
@@ -62,17 +63,23 @@ class KrbdAttacher:
     """Images mapped by the kernel (host.api.Attacher)."""
 
     name = "krbd"
+    holds_limits = False
 
     def __init__(
         self,
         run_directory: Path,
         devices: KrbdDevices | None = None,
         crush_location: krbd_options.Locate = lambda _labels: {},
+        limits: PodLimits | None = None,
     ) -> None:
-        """crush_location: this node's buckets by their types, some of them by the labels that a cluster's entry names."""
+        """crush_location: this node's buckets by their types, some of them by the labels that a cluster's entry names.
+
+        limits: what holds limits of I/O here, in the place of the attacher.
+        """
         self._lock_file = run_directory / "krbd.lock"
         self._devices = devices or KrbdDevices()
         self._crush_location = crush_location
+        self._limits = limits or CgroupLimits()
 
     def unavailable_reason(self) -> str | None:
         if not self._devices.is_there() and shutil.which("modprobe"):
@@ -88,8 +95,8 @@ class KrbdAttacher:
         return None
 
     def refusal(self, traits: ImageTraits) -> str | None:
-        if traits.has_limits:
-            return "the volume has limits of I/O, which only librbd holds"
+        if str(traits.limits) and (reason := self._limits.unavailable_reason()):
+            return f"the volume has limits of I/O, and {reason}"
         if unknown := self._devices.unknown_features(traits.features):
             return (
                 f"kernel {os.uname().release} does not know the image's {', '.join(unknown)}: leave it out of the class "

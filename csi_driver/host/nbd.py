@@ -57,6 +57,7 @@ class NbdAttacher:
     """Images as NBD devices (host.api.Attacher)."""
 
     name = "nbd"
+    holds_limits = True
 
     def __init__(self, run_directory: Path, devices: NbdDevices | None = None) -> None:
         self._lock_file = run_directory / "nbd.lock"

@@ -56,6 +56,7 @@ class EncryptedAttacher:
         self._machine = machine
         self._secret = secret
         self.name = inner.name
+        self.holds_limits = inner.holds_limits
 
     def unavailable_reason(self) -> str | None:
         return self._inner.unavailable_reason() or self._machine.luks.unavailable_reason()

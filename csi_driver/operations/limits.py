@@ -16,30 +16,16 @@ from csi_driver.mutable import ALL_SETTINGS, MutableParameters
 from csi_driver.operations.site import Site, unopened
 from csi_driver.operations.volume_keys import DEK_KEYS
 
-_ENFORCING = ("", "fuse", "nbd", "rbd-nbd")
-"""Mounters that open the image with librbd, which holds the limits. Without one the node passes the kernel's by."""
-
 _ROUNDS = 8
 
 
-def refuse_unenforced(parameters: MutableParameters, mounter: str | None) -> None:
-    """Raises InvalidRequest for limits that whoever attaches the volume would not hold. None: nobody knows who does."""
-    if not parameters.has_limits or mounter in _ENFORCING:
-        return
-    if mounter is None:
+def refuse_unenforced(parameters: MutableParameters, entry: VolumeEntry) -> None:
+    """Raises InvalidRequest for limits of a volume that another driver made: their settings may be that driver's own."""
+    if parameters.has_limits and entry.request is None:
         raise InvalidRequest(
             "mutable_parameters: the volume was made by another driver, and the journal does not tell its mounter, so that "
             "nobody is known to hold limits; allowed are flatten, softCloneDepth, hardCloneDepth and trashRetention"
         )
-    raise InvalidRequest(
-        f"mutable_parameters: limits are not held with the mounter {mounter!r} of the volume's class; "
-        f"allowed are the mounters {', '.join(filter(None, _ENFORCING))}"
-    )
-
-
-def mounter_of(entry: VolumeEntry) -> str | None:
-    """Of the class that the volume was made with; None where the entry does not tell."""
-    return None if entry.request is None else str(entry.request["context"].get("mounter", ""))
 
 
 def first_settings(

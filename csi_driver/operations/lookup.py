@@ -48,9 +48,9 @@ class VolumeLookup:
         with self._sites.open_of(handle, credentials) as site:
             entry = load_usable(site, handle)
             info = _inspect(site, entry)
-            traits = ImageTraits(info.features, has_limits=entry.mutable.has_limits)
             address = site.cluster.image_address(site.pool, entry.image_name)
             size_bytes = entry.size_bytes or info.size_bytes
+            traits = ImageTraits(info.features, entry.mutable.device_limits(size_bytes))
             return StagedVolume(volume_id, address, size_bytes, traits, is_open=bool(info.watchers))
 
     def locate_static(self, image: StaticImage, credentials: Credentials | None) -> StagedVolume:

@@ -32,7 +32,7 @@ class VolumeModification:
             wanted = entry.mutable.changed(change)
             policy = class_policy(entry).changed(wanted)
             wanted.check_limits()
-            limits.refuse_unenforced(wanted, limits.mounter_of(entry))
+            limits.refuse_unenforced(wanted, entry)
             if wanted != entry.mutable:
                 entry = site.journal.record_mutable(entry, wanted)
             limits.settle(site, entry)

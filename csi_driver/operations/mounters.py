@@ -85,6 +85,8 @@ def choose(
         reason = "this driver does not have it"
         if name in known:
             reason = known[name].unavailable_reason() or known[name].refusal(traits) or ""
+            if not reason and name != wanted and str(traits.limits) and not known[name].holds_limits:
+                reason = "the volume has limits of I/O, which follow a change at once with librbd alone"
         if not reason:
             return Choice(known[name], tuple(reasons))
         reasons.append(f"{name}: {reason}")

@@ -1,14 +1,17 @@
 """NodePublishVolume and NodeUnpublishVolume: bind mounts from a stage to the target paths of pods.
 
-Order of a publish: its entry in publications.json, the target, the bind, the read-only flag; a publish that fails takes all
-of it back. Order of an unpublish: unmount, target, entry. What is published where is told by entry and mount together.
+Order of a publish: its entry in publications.json, the target, the pod's limits of I/O where what attached the volume holds
+none, the bind, the read-only flag; a publish that fails takes all of it back, but for the limits, which end with the pod.
+Order of an unpublish: unmount, target, entry. What is published where is told by entry and mount together.
 
 A block device that is published read-only while it is staged writable is bound read-only, which keeps nobody who may open
 device files from writing: the container runtime gives the container read access to it alone.
 """
 
+import re
 from dataclasses import dataclass
 from enum import Enum, auto
+from itertools import pairwise
 from pathlib import Path
 
 import structlog
@@ -24,6 +27,9 @@ from csi_driver.operations.target_paths import make_target, refuse_links, remove
 from csi_driver.tracing import step
 
 log = structlog.get_logger(__name__)
+
+_POD = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32}")
+"""A pod's uid; of one that a node's own file describes it is a hash."""
 
 
 class PublishStep(Enum):
@@ -68,6 +74,7 @@ class Publishing:
 
     def __init__(self, machine: Machine, locks: KeyedLocks) -> None:
         self._mounts = machine.mounts
+        self._limits = machine.limits
         self._locks = locks
         self._staged = StagedVolumes(machine.mounts)
 
@@ -87,11 +94,23 @@ class Publishing:
                     entries = {entry.target: entry for entry in others} | {wanted.target: wanted}
                     stage_record.save_publications(place, entries)
                 made = make_target(wanted.target, is_file=volume.is_block)
+                self._limit(volume, wanted.target)
                 with step("node.publish", str(wanted.target)):
                     self._mounts.bind(place.volume_path, wanted.target, read_only=wanted.read_only)
             except DriverError:
                 self._take_back(place, wanted.target, made=made)
                 raise
+
+    def _limit(self, volume: StagedHere, target: Path) -> None:
+        """Raises InUse for a target that is no pod's, NotReady."""
+        io_max = volume.record.io_max
+        if not io_max:
+            return
+        pod = pod_of(target)
+        if pod is None:
+            raise InUse(f"volume {volume.place.volume_id} has limits, which pods get, and {target} is not a pod's")
+        with step("node.limit", str(target)):
+            self._limits.hold(pod, volume.number, io_max)
 
     def unpublish(self, volume_id: str, target: Path) -> None:
         """Without staging path: the mount at the target leads to the volume, its stage and its record."""
@@ -138,6 +157,14 @@ class Publishing:
             _forget(place, target)
         except DriverError as second:
             log.warning("a failed publish could not be taken back", target=str(target), reason=str(second))
+
+
+def pod_of(target: Path) -> str | None:
+    """The uid of the pod that a target path of the kubelet belongs to, by where it has file systems and block devices."""
+    parts = target.parts
+    if "volumeDevices" in parts and "pods" not in parts:
+        return parts[-1] if _POD.fullmatch(parts[-1]) else None
+    return next((two for one, two in pairwise(parts) if one == "pods" and _POD.fullmatch(two)), None)
 
 
 def _forget(place: StagePlace, target: Path) -> None:

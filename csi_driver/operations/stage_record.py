@@ -4,8 +4,8 @@ Below the staging target path of the request:
   <volume id>        where the volume is: a directory with the file system, or a file with the device bound on it
   image-meta.json    the record. Version 3; pool, radosNamespace, image, unmapOptions, accessType (true: nbd), encrypted,
                      device, logDir, logFileStrategy are the Go driver's keys. `rbdCsi` is ours: volume, attacher,
-                     capability, `readOnly` for an attachment that writes nothing, and in `formatting` the boot during
-                     which our mkfs was started and not yet seen to end.
+                     capability, `readOnly` for an attachment that writes nothing, in `formatting` the boot during
+                     which our mkfs was started and not yet seen to end, and in `ioMax` limits that each pod gets.
   publications.json  ours: each target path of a publish, with its capability and read-only flag
 Order: the record is written before the image is attached and removed after it is detached; a publication is written before
 its mount and removed after it. So a record can be without its mount, never a mount without its record; the mount table
@@ -51,6 +51,8 @@ class StageRecord:
     device: str = ""
     formatting: str = ""
     is_encrypted: bool = False
+    io_max: str = ""
+    """Limits in the words of `io.max`; empty where there are none, or what attached the image holds them."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ def load(place: StagePlace) -> StageRecord | None:
             unmap_options=text.get("unmapOptions", ""),
             device=text.get("device", ""),
             formatting=own.get("formatting", ""),
+            io_max=own.get("ioMax", ""),
             is_encrypted=bool(text.get("encrypted", False)),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as odd:
@@ -114,6 +117,7 @@ def save(place: StagePlace, record: StageRecord) -> None:
                 "capability": _capability_values(record.capability),
                 "readOnly": record.attachment.read_only,
                 "formatting": record.formatting,
+                **({"ioMax": record.io_max} if record.io_max else {}),
             },
         },
     )

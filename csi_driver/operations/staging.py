@@ -104,6 +104,7 @@ class Staging:
                 unmap_options=wish.unmap_options,
                 formatting=formatting,
                 is_encrypted=wish.is_encrypted,
+                io_max="" if attacher.holds_limits else str(volume.traits.limits),
             )
             self._refuse_second_stage(planned, place)
             self._await_exclusive_use(request, planned, volume)

@@ -7,7 +7,6 @@ from csi_driver.errors import InvalidRequest
 from csi_driver.model import Capability, CapacityRange, Credentials, SnapshotSpec, SourceKind, VolumeSource, VolumeSpec
 from csi_driver.mutable import NOTHING_SET, MutableParameters, Value
 from csi_driver.operations import encryption
-from csi_driver.operations.limits import refuse_unenforced
 from csi_driver.pb import csi_pb2 as pb
 from csi_driver.rpc import foreign_handles
 from csi_driver.rpc.encryption_parameters import PHRASE_KEY
@@ -96,7 +95,6 @@ def _first_mutable(request: pb.CreateVolumeRequest, parameters: ClassParameters)
     mutable = NOTHING_SET.changed(parse_mutable(request.mutable_parameters))
     mutable.check_limits()
     parameters.flatten.changed(mutable)
-    refuse_unenforced(mutable, parameters.context.get("mounter", ""))
     return mutable
 
 

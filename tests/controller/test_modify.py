@@ -71,18 +71,11 @@ def test_one_bad_key_or_value_refuses_all(calls: Calls, pool: Pool, change: dict
     calls.delete_until_done(volume.volume_id)
 
 
-def test_limits_that_the_attacher_does_not_hold_are_refused_and_the_rest_is_not(calls: Calls, pool: Pool) -> None:
-    by_kernel = {"mounter": "rbd"}
-    refused = calls.try_create("by-kernel", GIB, parameters=by_kernel, mutable={"maxIops": "9"})
-    assert isinstance(refused, Refusal)
-    assert "'rbd'" in refused.message
-    volume = calls.create("by-kernel", GIB, parameters=by_kernel, mutable={"flatten": "never"})
-    answer = calls.modify(volume.volume_id, maxIops="9", flatten="always")
-    assert answer is not None
-    assert answer.code is grpc.StatusCode.INVALID_ARGUMENT
-    assert settings(pool, volume) == {}
-    assert '"never"' in keys(pool, volume)[layout.MUTABLE]
-    assert calls.modify(volume.volume_id, trashRetention="0") is None
+def test_limits_are_set_whichever_mounter_the_class_names(calls: Calls, pool: Pool) -> None:
+    volume = calls.create("by-kernel", GIB, parameters={"mounter": "rbd"}, mutable={"maxIops": "9"})
+    assert settings(pool, volume) == {"iops_limit": "9"}
+    assert calls.modify(volume.volume_id, maxIops="8") is None
+    assert settings(pool, volume) == {"iops_limit": "8"}
     calls.delete_until_done(volume.volume_id)
 
 

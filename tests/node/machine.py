@@ -4,9 +4,9 @@
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from csi_driver.errors import NotFound
@@ -17,9 +17,11 @@ from csi_driver.host.krbd import KrbdAttacher
 from csi_driver.host.luks import LocalLuks
 from csi_driver.host.mounts import LocalMounts
 from csi_driver.host.nbd import NbdAttacher
+from csi_driver.host.pod_limits import CgroupLimits
 from csi_driver.kms.entries import KmsFile
 from csi_driver.locks import KeyedLocks
 from csi_driver.model import Credentials, ImageAddress, ImageTraits, StagedVolume, StaticImage
+from csi_driver.mutable import NO_LIMITS, DeviceLimits
 from csi_driver.operations.node import NodeOperations
 from csi_driver.operations.stage_parts import FoundEncryption
 from csi_driver.operations.volume_keys import KeptKey, VolumeKeys
@@ -36,14 +38,14 @@ class KnownVolumes:
     pool: str
     rados_namespace: str
     uses: str
+    limits: DeviceLimits = NO_LIMITS
 
     def locate(self, volume_id: str, credentials: Credentials | None) -> StagedVolume:
         if not volume_id.startswith("vol-") or not credentials:
             raise NotFound(f"there is no volume {volume_id!r}")
         address = ImageAddress(self.monitors, credentials, self.pool, self.rados_namespace, volume_id)
-        traits = ImageTraits(
-            ("layering", "exclusive-lock", "object-map", "fast-diff", "deep-flatten")
-        )  # as rbd makes them
+        as_rbd_makes_them = ("layering", "exclusive-lock", "object-map", "fast-diff", "deep-flatten")
+        traits = ImageTraits(as_rbd_makes_them, self.limits)
         return StagedVolume(volume_id, address, 0, traits)
 
     def locate_static(self, image: StaticImage, credentials: Credentials | None) -> StagedVolume:
@@ -83,6 +85,8 @@ class Setting:
     boot_id: str = "this boot"
     attacher_name: str = "fuse"
     kms_file: str = ""
+    limits: Mapping[str, int] = field(default_factory=dict)
+    """Of all volumes, by the fields of `DeviceLimits`."""
 
     def text(self) -> str:
         return json.dumps(asdict(self))
@@ -96,10 +100,11 @@ class Setting:
         return _ATTACHERS[self.attacher_name](Path(self.run_directory))
 
     def operations(self) -> NodeOperations:
-        machine = Machine((self.attacher(),), LocalMounts(), LocalFilesystems(), LocalLuks(), self.boot_id)
+        parts = LocalMounts(), LocalFilesystems(), LocalLuks(), CgroupLimits()
+        uses, limits = f"{self.run_directory}-uses", DeviceLimits(**self.limits)
         return NodeOperations(
-            machine,
-            KnownVolumes(self.monitors, self.pool, self.rados_namespace, f"{self.run_directory}-uses"),
+            Machine((self.attacher(),), *parts, self.boot_id),
+            KnownVolumes(self.monitors, self.pool, self.rados_namespace, uses, limits),
             KeyedLocks(),
             VolumeKeys(KmsFile(Path(self.kms_file) if self.kms_file else None, read_secret)),
         )

@@ -10,6 +10,7 @@ from csi_driver.errors import Conflict, InUse, InvalidRequest
 from csi_driver.host.api import Attachment, Content, Device, Finding, Mount
 from csi_driver.host.mounts import parse_table
 from csi_driver.model import AccessMode, Capability, ImageAddress, ImageTraits
+from csi_driver.mutable import DeviceLimits
 from csi_driver.operations import contents, mounters
 from csi_driver.operations.contents import Treatment, Wish
 from csi_driver.operations.publishing import AtTarget, PublishStep, decide_publish
@@ -160,6 +161,10 @@ class Attaching:
     name: str
     reason: str | None = None
 
+    @property
+    def holds_limits(self) -> bool:
+        return self.name != "krbd"
+
     def unavailable_reason(self) -> str | None:
         return self.reason
 
@@ -201,6 +206,12 @@ def test_the_mounter_is_the_one_asked_for_or_the_first_that_works(
     attachers: tuple[Attaching, ...], wanted: str | None, others: bool, expected: str
 ) -> None:
     assert mounters.choose(attachers, wanted, try_others=others).attacher.name == expected
+
+
+def test_limits_are_left_to_librbd_unless_the_kernel_is_asked_for() -> None:
+    limited = ImageTraits(("layering",), DeviceLimits(read_iops=5))
+    assert mounters.choose((KRBD, FUSE), None, try_others=False, traits=limited).attacher is FUSE
+    assert mounters.choose((KRBD, FUSE), "krbd", try_others=False, traits=limited).attacher is KRBD
 
 
 def test_the_automatic_choice_goes_by_the_image_too_and_says_why() -> None:

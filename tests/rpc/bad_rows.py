@@ -246,8 +246,6 @@ def rows_of_parameters() -> Iterator[Row]:
     for rpc in ("CreateVolume", "ControllerModifyVolume"):
         for key, value in BAD_MUTABLE:
             yield Row(rpc, f"mutable {key} {value!r}", put_key("mutable_parameters", key, value), key or "mutable")
-    held = both(put_key("parameters", "mounter", "rbd"), put_key("mutable_parameters", "maxIops", "9"))
-    yield Row("CreateVolume", "limits that nobody holds", held, "mounter")
     for key, value in (("clusterID", "nowhere"), ("snapshotNamePrefix", "a/b"), ("flatten", "x"), ("", "x")):
         yield Row("CreateSnapshot", f"{key} {value!r}", put_key("parameters", key, value), key or "parameter")
     for key, value in (("clusterID", "nowhere"), ("volumeGroupNamePrefix", "a/b"), ("flatten", "x"), ("pool", "none")):

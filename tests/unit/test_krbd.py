@@ -9,7 +9,9 @@ from csi_driver.errors import InvalidRequest
 from csi_driver.host.api import Attachment
 from csi_driver.host.krbd import KrbdAttacher
 from csi_driver.host.krbd_devices import KrbdDevices
+from csi_driver.host.pod_limits import CgroupLimits
 from csi_driver.model import ImageTraits
+from csi_driver.mutable import DeviceLimits
 
 IMAGE = Attachment("vol", "rbd", "", "csi-vol-1", read_only=False)
 
@@ -99,8 +101,17 @@ def test_options_that_name_another_user_or_none_are_refused(tmp_path: Path, opti
         attacher(tmp_path).detach(IMAGE, [option])
 
 
-def test_a_volume_with_limits_is_left_to_those_who_hold_them(tmp_path: Path) -> None:
-    assert "limits" in (attacher(tmp_path).refusal(ImageTraits(("layering",), has_limits=True)) or "")
+def test_a_volume_with_limits_is_refused_where_no_pod_gets_them(tmp_path: Path) -> None:
+    (tmp_path / "bus/rbd").mkdir(parents=True)
+    (tmp_path / "bus/rbd/supported_features").write_text("0x1bf\n")
+    limited = ImageTraits(("layering",), DeviceLimits(read_iops=5))
+    cgroups = tmp_path / "cgroup"
+    (cgroups / "kubepods").mkdir(parents=True)
+    (cgroups / "cgroup.controllers").write_text("cpu memory\n")
+    krbd = KrbdAttacher(tmp_path, KrbdDevices(tmp_path), limits=CgroupLimits(cgroups))
+    assert "limits" in (krbd.refusal(limited) or "")
+    (cgroups / "cgroup.controllers").write_text("cpu io memory\n")
+    assert krbd.refusal(limited) is None
 
 
 def test_a_machine_without_the_module_says_so(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from csi_driver.errors import InvalidRequest
 from csi_driver.model import FlattenMode, FlattenPolicy
-from csi_driver.mutable import GIB, MOST, MutableParameters, Value
+from csi_driver.mutable import GIB, MOST, DeviceLimits, MutableParameters, Value
 
 
 def of(**values: Value) -> MutableParameters:
@@ -38,6 +38,13 @@ def test_a_burst_is_never_below_its_limit() -> None:
     grown = of(readBpsPerGiB=100, burstReadBps=150)
     assert grown.settings(GIB)["conf_rbd_qos_read_bps_burst"] == "150"
     assert grown.settings(4 * GIB)["conf_rbd_qos_read_bps_burst"] == "400"
+
+
+def test_who_knows_reads_and_writes_alone_gets_a_limit_of_both_for_each() -> None:
+    limits = of(baseIops=100, maxReadIops=40, baseWriteBps=5000, burstWriteBps=9000).device_limits(GIB)
+    assert limits == DeviceLimits(read_iops=40, write_iops=100, write_bps=5000)
+    assert str(limits) == "riops=40 wiops=100 wbps=5000"
+    assert str(of(flatten="never").device_limits(GIB)) == ""
 
 
 def test_each_change_counts_and_one_that_changes_nothing_does_not() -> None:
