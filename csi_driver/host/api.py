@@ -206,14 +206,28 @@ class OpenLuks:
     below: str
 
 
+@dataclass(frozen=True)
+class LuksForm:
+    """How a device is encrypted. cipher: in dm-crypt's words · sector_bytes; what is not said, cryptsetup chooses."""
+
+    cipher: str = ""
+    sector_bytes: int = 0
+
+
+AS_CRYPTSETUP_CHOOSES = LuksForm()
+
+
 class Luks(Protocol):
     """LUKS2 devices, by their names in the device mapper."""
 
     def unavailable_reason(self) -> str | None:
         """Why this machine cannot open such devices; None when it can."""
 
-    def format(self, device: Path, passphrase: str) -> None:
-        """A new header, and with it a new key: whatever was there is lost. The caller has made sure that this is nothing."""
+    def format(self, device: Path, passphrase: str, form: LuksForm) -> None:
+        """A new header, and with it a new key: whatever was there is lost. The caller has made sure that this is nothing.
+
+        Raises InvalidRequest when the kernel does not know the cipher.
+        """
 
     def open(self, device: Device, name: str, passphrase: str, *, read_only: bool) -> Device:
         """Raises Unauthenticated when the passphrase does not open it."""

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from csi_driver.errors import InUse, Unauthenticated
-from csi_driver.host.api import Attacher, Attachment, Content, Device, Machine
+from csi_driver.host.api import AS_CRYPTSETUP_CHOOSES, Attacher, Attachment, Content, Device, LuksForm, Machine
 from csi_driver.model import ImageAddress, ImageTraits
 from csi_driver.tracing import step
 
@@ -40,6 +40,7 @@ class LuksSecret:
     passphrase: str = field(repr=False)
     is_unused: bool = False
     is_cut_short: bool = False
+    form: LuksForm = AS_CRYPTSETUP_CHOOSES
     on_format: Callable[[], None] = field(default=lambda: None, repr=False)
     """Called before luksFormat, for the record."""
 
@@ -117,7 +118,7 @@ class EncryptedAttacher:
             raise InUse("the volume is not encrypted yet, and cannot be while it is attached read-only")
         self._secret.on_format()
         with step("luks.format", attachment.spec):
-            self._machine.luks.format(below.path, self._secret.passphrase)
+            self._machine.luks.format(below.path, self._secret.passphrase, self._secret.form)
 
     def _needs_format(self, below: Device, attachment: Attachment) -> bool:
         assert self._secret

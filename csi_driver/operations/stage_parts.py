@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from csi_driver.host.api import AS_CRYPTSETUP_CHOOSES, LuksForm
 from csi_driver.model import Capability, Credentials, StagedVolume, StaticImage
 from csi_driver.operations.encryption import LuksSecret
 from csi_driver.operations.stage_record import StagePlace
@@ -58,6 +59,7 @@ class StageOptions:
     fs_type: str = ""
     kms_id: str = ""
     """By the volume's context; empty where it is not encrypted."""
+    luks_form: LuksForm = AS_CRYPTSETUP_CHOOSES
 
     @property
     def is_encrypted(self) -> bool:

@@ -121,6 +121,7 @@ class Staging:
             self._keys.open(found.key, request.options.kms_id, request.passphrase),
             is_unused=found.is_unused,
             is_cut_short=record.formatting == self._machine.boot_id,
+            form=request.options.luks_form,
             on_format=lambda: stage_record.save(place, begun),
         )
         return replace(request, secret=secret)

@@ -16,7 +16,7 @@ from csi_driver.operations.publication import READ_ONLY_KEY
 from csi_driver.operations.stage_parts import StageOptions, StageRequest
 from csi_driver.operations.stage_record import Publication, StagePlace
 from csi_driver.pb import csi_pb2 as pb
-from csi_driver.rpc.encryption_parameters import PHRASE_KEY, parse_encryption
+from csi_driver.rpc.encryption_parameters import PHRASE_KEY, parse_encryption, parse_luks_form
 from csi_driver.rpc.fields import (
     FILE_SYSTEMS,
     check_map,
@@ -130,4 +130,5 @@ def _stage_options(context: Mapping[str, str]) -> StageOptions:
         mkfs_options=mkfs_options,
         fs_type=fs_type,
         kms_id=parse_encryption(context),
+        luks_form=parse_luks_form(context),
     )

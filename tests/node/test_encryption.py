@@ -1,6 +1,8 @@
 """Encrypted volumes on a kernel with dm-crypt: no plain text in the image, growth, wrong passphrases, crashes of a stage."""
 
 import json
+import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,18 @@ def test_an_encrypted_volume_is_asked_for_its_passphrase_and_is_not_staged_as_pl
     bench.unstage(volume_id)
     assert bench.code(bench.node.NodeStageVolume, bench.stage_request(volume_id)) is Code.FAILED_PRECONDITION
     assert bench.leftovers() == []
+
+
+def test_cipher_and_sector_size_are_those_of_the_class(bench: Bench) -> None:
+    volume_id = bench.new_volume()
+    request = stage_request(bench, volume_id)
+    request.volume_context.update(encryptionCipher="aes-cbc-essiv:sha256", encryptionSectorSize="4096")
+    bench.until_ok(bench.node.NodeStageVolume, request)
+    device = bench.device_of(volume_id)
+    dump = subprocess.run(["cryptsetup", "luksDump", str(device)], capture_output=True, text=True, check=True).stdout
+    assert re.findall(r"cipher: (\S+)", dump) == ["aes-cbc-essiv:sha256"]
+    assert re.findall(r"sector: (\d+)", dump) == ["4096"]
+    assert [int(kib) for kib in re.findall(r"Memory: +(\d+)", dump)] == [32768]
 
 
 def test_a_volume_that_holds_data_is_not_encrypted_over(bench: Bench) -> None:

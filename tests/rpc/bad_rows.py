@@ -223,6 +223,8 @@ BAD_VALUES = {
     "volumeNamePrefix": ("", "a/b", "a@b", "-rf", "x" * 65, "a b"),
     "mounter": ("floppy", "RBD"),
     "tryOtherMounters": ("maybe", "1"),
+    "encryptionCipher": ("rot13", "aes-xts-plain"),
+    "encryptionSectorSize": ("0", "513", "8192"),
 }
 BAD_MUTABLE = (
     *((key, "9") for key in ("iops", "BaseIops", "clusterID", "XXX_FakeKey", "", "mounter")),

@@ -73,6 +73,8 @@ def test_the_node_gets_the_keys_that_are_its_own(mounter: str) -> None:
         "encrypted": "true",
         "encryptionKMSID": "default",
         "encryptionType": "block",
+        "encryptionCipher": "serpent-xts-plain64",
+        "encryptionSectorSize": "4096",
     }
     assert set(node) == set(NODE_KEYS)
     kept = {"dataPool": "d", "imageFeatures": "layering"}
@@ -127,6 +129,10 @@ def test_what_kubernetes_tells_becomes_metadata_and_other_keys_of_its_own_are_ig
         ("mounter", "RBD"),
         ("tryOtherMounters", "yes"),
         ("tryOtherMounters", "True"),
+        ("encryptionCipher", "aes-ecb"),
+        ("encryptionCipher", "AES-XTS-plain64"),
+        ("encryptionSectorSize", "8192"),
+        ("encryptionSectorSize", "4k"),
     ],
 )
 def test_a_bad_value_is_refused_by_its_key(key: str, value: str) -> None:

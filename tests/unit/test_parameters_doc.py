@@ -11,6 +11,7 @@ from csi_driver.errors import InvalidRequest
 from csi_driver.host import filesystems
 from csi_driver.model import KUBERNETES_METADATA, CloneFormat, FlattenMode, FlattenPolicy
 from csi_driver.rpc import mutable_parameters, parameters
+from csi_driver.rpc.encryption_parameters import CIPHERS, SECTOR_SIZES
 from csi_driver.rpc.mutable_parameters import parse_mutable
 from csi_driver.rpc.parameters import ClassParameters, parse_class
 
@@ -90,6 +91,11 @@ def test_the_features_on_the_page_are_all_there_are() -> None:
 
 def test_the_mounters_on_the_page_are_all_there_are() -> None:
     assert set(_ALLOWED["mounter"]) == set(parameters.MOUNTERS)
+
+
+def test_the_forms_of_encryption_on_the_page_are_all_there_are() -> None:
+    assert tuple(_ALLOWED["encryptionCipher"]) == CIPHERS
+    assert tuple(_ALLOWED["encryptionSectorSize"]) == SECTOR_SIZES
 
 
 def test_only_true_and_false_are_allowed_for_a_switch() -> None:

@@ -1,5 +1,6 @@
-"""Copies of encrypted volumes, whose keys are in their images' metadata, staged on a kernel with dm-crypt."""
+"""Encrypted volumes whose keys are in their images' metadata, on a kernel with dm-crypt: copies, and a new passphrase."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from csi_driver.dev.layout import DevCeph
 from csi_driver.pb import csi_pb2 as pb
-from tests import image_data
+from tests import image_data, volume_command
 from tests.client import refusal
 from tests.controller.calls import UNFINISHED, Calls
 from tests.controller.test_copies import image_of
@@ -20,11 +21,15 @@ __all__ = ["node"]  # a fixture
 PATTERN = b"this is not to be read by anybody else. " * 5000
 
 
-def stage(node: Node, volume: pb.Volume) -> Path:
-    """Where its file system is. Repeated as an orchestrator does: a key derivation takes its time there."""
-    request = stage_request(node, volume, PHRASE)
-    while refused := refusal(node.driver.rpc.node.NodeStageVolume, request):
+def until_done(method: Any, request: Any) -> None:
+    while refused := refusal(method, request):
         assert refused.code in UNFINISHED, refused
+
+
+def stage(node: Node, volume: pb.Volume, secrets: Mapping[str, str] = PHRASE) -> Path:
+    """Where its file system is. Repeated as an orchestrator does: a key derivation takes its time there."""
+    request = stage_request(node, volume, dict(secrets))
+    until_done(node.driver.rpc.node.NodeStageVolume, request)
     return Path(request.staging_target_path) / volume.volume_id
 
 
@@ -63,3 +68,33 @@ def test_copies_of_an_encrypted_volume_are_staged_with_keys_of_their_own(
     for volume in (*copies, source):
         calls.delete_until_done(volume.volume_id)
     calls.delete_snapshot_until_done(snapshot.snapshot_id)
+
+
+@pytest.mark.attacher("krbd", "nbd")
+def test_a_passphrase_is_changed_under_a_mounted_volume(
+    ceph_dev: DevCeph, node: Node, attacher_name: str, tmp_path: Path
+) -> None:
+    """It is written to and grows as ever; from the next stage on the new passphrase opens it, and the old one does not."""
+    calls = Calls(node.driver.rpc, {**ceph_dev.secrets("provisioner"), **PHRASE})
+    sealed = {"encrypted": "true", "encryptionKMSID": "sealed", "mounter": attacher_name}
+    volume = calls.create_until_done("rotated", SIZE, parameters=sealed)
+    mounted = stage(node, volume)
+    (mounted / "before").write_bytes(PATTERN)
+    flags = ["--kms-config", str(tmp_path / "kms.json")]
+    new = {"encryptionPassphrase": "quite another"}
+    for name, phrase in (("old", PHRASE), ("new", new)):
+        (tmp_path / name).write_text(phrase["encryptionPassphrase"])
+        flags += [f"--{name}", str(tmp_path / name)]
+    ended = volume_command.run(ceph_dev.config_json, "rewrap", volume.volume_id, *flags)
+    assert ended.code == 0, ended.err
+    (mounted / "after").write_bytes(PATTERN)
+    assert calls.expand(volume.volume_id, 2 * SIZE) == 2 * SIZE
+    request = pb.NodeExpandVolumeRequest(volume_id=volume.volume_id, volume_path=str(mounted))
+    request.capacity_range.required_bytes = 2 * SIZE
+    until_done(node.driver.rpc.node.NodeExpandVolume, request)
+    unstage(node, volume)
+    assert refused_stage(node, volume, PHRASE)[0] is grpc.StatusCode.UNAUTHENTICATED
+    mounted = stage(node, volume, new)
+    assert (mounted / "before").read_bytes() == (mounted / "after").read_bytes() == PATTERN
+    unstage(node, volume)
+    calls.delete_until_done(volume.volume_id)
