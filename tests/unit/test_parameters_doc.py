@@ -131,7 +131,8 @@ def test_mkfs_gets_the_options_of_the_page() -> None:
 def test_the_volume_context_has_only_keys_of_the_page() -> None:
     on_page = {key for line in _section("The volume context").splitlines() for key in _code(line.split(" | ")[0])}
     every = {**_REQUIRED, "dataPool": "d", "imageFeatures": "layering", "mounter": "fuse", "tryOtherMounters": "true"}
-    every |= {"mapOptions": "x", "unmapOptions": "x", "mkfsOptions": "x"}
+    every |= {"mapOptions": "x", "unmapOptions": "x", "mkfsOptions": "x", "encrypted": "true", "encryptionKMSID": "x"}
+    every |= {"encryptionType": "block", "encryptionCipher": CIPHERS[0], "encryptionSectorSize": SECTOR_SIZES[0]}
     assert set(parse_class(every).context) <= on_page
 
 
