@@ -250,7 +250,7 @@ class PodLimits(Protocol):
     def hold(self, pod: str, number: str, limits: str) -> None:
         """From now on, for as long as there is the pod. pod: its uid · number: major:minor · limits: as `io.max` has them.
 
-        Raises NotReady while the pod is not known here.
+        Raises DeviceTrouble, also while the pod is not known here yet.
         """
 
 

@@ -6,10 +6,9 @@ Nothing is taken back: a limit ends with the cgroup of its pod. A container must
 (privileged, host's cgroup namespace).
 """
 
-import errno
 from pathlib import Path
 
-from csi_driver.errors import DeviceTrouble, NotReady
+from csi_driver.errors import DeviceTrouble
 from csi_driver.host.cgroups import unified_root
 
 _PODS = ("kubepods.slice", "kubepods")
@@ -36,14 +35,12 @@ class CgroupLimits:
     def hold(self, pod: str, number: str, limits: str) -> None:
         directory = self._of_pod(pod)
         if directory is None:
-            raise NotReady(f"the kubelet has made no cgroup for pod {pod} yet, in which limits of I/O are held")
+            raise DeviceTrouble(f"the kubelet has made no cgroup for pod {pod} yet, in which limits of I/O are held")
         try:
             if not (directory / _LIMITS).exists():
                 self._hand_on(directory)
             (directory / _LIMITS).write_text(f"{number} {limits}\n", encoding="ascii")
         except OSError as error:
-            if error.errno == errno.ENODEV and not directory.exists():
-                raise NotReady(f"the cgroup of pod {pod} is gone") from error
             raise DeviceTrouble(f"limits {limits} of {number} cannot be set for pod {pod}: {error}") from error
 
     def _root(self) -> Path | None:

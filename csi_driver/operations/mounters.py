@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from csi_driver.errors import InUse, InvalidRequest
-from csi_driver.host.api import Attacher, Machine
+from csi_driver.host.api import Attacher, Device, Machine
 from csi_driver.model import ImageTraits
 from csi_driver.operations.encryption import EncryptedAttacher, LuksSecret
 from csi_driver.operations.stage_record import StageRecord
@@ -58,10 +58,13 @@ def of_record(machine: Machine, record: StageRecord, secret: LuksSecret | None =
     return EncryptedAttacher(attacher, machine, secret) if record.is_encrypted else attacher
 
 
-def raw_path(machine: Machine, record: StageRecord) -> str:
-    """The device below the encryption, which the Go driver's records name; empty for a volume without."""
-    device = by_name(machine.attachers, record.attacher).find(record.attachment) if record.is_encrypted else None
-    return str(device.path) if device else ""
+def below_encryption(machine: Machine, record: StageRecord, device: Device) -> Device:
+    """The device that is the image: what an encrypted volume's `device` lies on, which is as much larger as its header is.
+
+    The Go driver's records name it.
+    """
+    below = by_name(machine.attachers, record.attacher).find(record.attachment) if record.is_encrypted else None
+    return below or device
 
 
 @dataclass(frozen=True)

@@ -81,16 +81,17 @@ class NodeOperations:
             if request.is_block not in (None, volume.is_block):
                 raise InvalidRequest(f"volume_capability does not fit: volume {request.volume_id} is staged otherwise")
             device = self._current_device(volume, request.capacity.required_bytes)
-            if not request.capacity.holds(device.size_bytes):
+            size_bytes = mounters.below_encryption(self._machine, volume.record, device).size_bytes
+            if not request.capacity.holds(size_bytes):
                 raise OutOfRange(
-                    f"volume {request.volume_id} has {device.size_bytes} bytes; at least {request.capacity.required_bytes} "
+                    f"volume {request.volume_id} has {size_bytes} bytes; at least {request.capacity.required_bytes} "
                     f"and at most {request.capacity.limit_bytes or 'any number'} are asked for; the controller grows it first"
                 )
             staged = self._staged.mount_at(volume.place.volume_path)
             if staged and not volume.is_block and not staged.is_read_only:
                 with step("node.grow", request.volume_id):
                     self._machine.filesystems.grow_mounted(device.path, staged.target, staged.fs_type)
-            return device.size_bytes
+            return size_bytes
 
     def _current_device(self, volume: StagedHere, at_least: int) -> Device:
         attacher = mounters.of_record(self._machine, volume.record)

@@ -102,7 +102,7 @@ class Publishing:
                 raise
 
     def _limit(self, volume: StagedHere, target: Path) -> None:
-        """Raises InUse for a target that is no pod's, NotReady."""
+        """Raises InUse for a target that is no pod's, DeviceTrouble."""
         io_max = volume.record.io_max
         if not io_max:
             return

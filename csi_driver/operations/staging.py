@@ -203,7 +203,7 @@ class Staging:
             options = request.options.map_options.get(attacher.name, ())
             device = attacher.attach(record.attachment, volume.address, options)
         with step("node.record_device", place.volume_id):
-            record = replace(record, device=mounters.raw_path(self._machine, record) or str(device.path))
+            record = replace(record, device=str(mounters.below_encryption(self._machine, record, device).path))
             stage_record.save(place, record)
         if request.capability.is_block:
             make_target(place.volume_path, is_file=True)

@@ -39,7 +39,8 @@ def test_an_encrypted_volume_keeps_its_data_and_shows_none_of_it(bench: Bench) -
     (target / "secret").write_bytes(PATTERN * 20000)
     bench.resize(volume_id, 2 * SIZE_MIB)
     grow = pb.NodeExpandVolumeRequest(volume_id=volume_id, volume_path=str(target))
-    bench.node.NodeExpandVolume(grow)
+    grow.capacity_range.required_bytes = 2 * SIZE_MIB * MIB
+    assert bench.node.NodeExpandVolume(grow).capacity_bytes == 2 * SIZE_MIB * MIB
     stats = pb.NodeGetVolumeStatsRequest(volume_id=volume_id, volume_path=str(target))
     assert bench.node.NodeGetVolumeStats(stats).usage[0].total > 1.7 * SIZE_MIB * MIB
     bench.unpublish(volume_id)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from csi_driver.errors import NotReady
+from csi_driver.errors import DeviceTrouble
 from csi_driver.host.pod_limits import CgroupLimits
 from csi_driver.operations.publishing import pod_of
 
@@ -65,7 +65,7 @@ def test_the_controller_is_handed_on_where_it_is_not(tmp_path: Path) -> None:
 
 def test_a_pod_that_the_kubelet_has_not_made_yet_is_waited_for(tmp_path: Path) -> None:
     cgroup(tmp_path / "kubepods")
-    with pytest.raises(NotReady, match=POD):
+    with pytest.raises(DeviceTrouble, match=POD):
         CgroupLimits(tmp_path).hold(POD, "252:16", "wiops=5")
 
 
