@@ -22,6 +22,7 @@ from csi_driver.model import ClusterEntry, Credentials, ImageLayout
 MIB = 1 << 20
 PLAIN = ImageLayout(("layering",))
 OTHER_KEY = "AQBfJAFrAAAAABAA+pU5pUf/WUWiLjE1Tz+GSg=="
+_ASKED = 6
 """In the form of a cephx key, and nobody's."""
 
 
@@ -62,12 +63,22 @@ def address(clusters: RadosClusters, credentials: Credentials) -> str:
 # ── who may ──
 
 
+def refusal_of(clusters: RadosClusters, who: Credentials) -> Unauthenticated:
+    """What a cluster answers to whom it does not know; asked again when it does not, as a Ceph 20.2 often."""
+    for _ in range(_ASKED):
+        with pytest.raises((Unauthenticated, ClusterUnavailable)) as refused:
+            address(clusters, who)
+        if isinstance(refused.value, Unauthenticated):
+            return refused.value
+    raise AssertionError(refused.value)
+
+
 def test_a_wrong_key_and_an_unknown_user_are_told_alike(fresh: RadosClusters, provisioner: Credentials) -> None:
     """By the cluster and the user, and never by the key; the right key works afterwards."""
     for who in (Credentials(provisioner.user, OTHER_KEY), Credentials("nobody", provisioner.key)):
-        with pytest.raises(Unauthenticated, match=f"'dev' as user '{who.user}'") as refused:
-            address(fresh, who)
-        assert who.key not in f"{refused.value!r} {refused.value.__cause__!r}"
+        refused = refusal_of(fresh, who)
+        assert f"'dev' as user '{who.user}'" in str(refused)
+        assert who.key not in f"{refused!r} {refused.__cause__!r}"
     assert address(fresh, provisioner)
 
 
