@@ -224,10 +224,7 @@ class Luks(Protocol):
         """Why this machine cannot open such devices; None when it can."""
 
     def format(self, device: Path, passphrase: str, form: LuksForm) -> None:
-        """A new header, and with it a new key: whatever was there is lost. The caller has made sure that this is nothing.
-
-        Raises InvalidRequest when the kernel does not know the cipher.
-        """
+        """A new header, and with it a new key: whatever was there is lost. The caller has made sure that this is nothing."""
 
     def open(self, device: Device, name: str, passphrase: str, *, read_only: bool) -> Device:
         """Raises Unauthenticated when the passphrase does not open it."""

@@ -9,7 +9,7 @@ libdevmapper makes the names below /dev/mapper itself, since a container has no 
 import shutil
 from pathlib import Path
 
-from csi_driver.errors import DeviceTrouble, InvalidRequest, Unauthenticated
+from csi_driver.errors import DeviceTrouble, Unauthenticated
 from csi_driver.host import commands
 from csi_driver.host.api import Device, LuksForm, OpenLuks
 
@@ -17,7 +17,6 @@ PROGRAM = "cryptsetup"
 
 _TIMEOUT_S = 120.0
 _WRONG_PASSPHRASE = 2
-_UNKNOWN_CIPHER = "required kernel crypto interface"
 _PBKDF_MEMORY_KIB = 32768
 _NO_UDEV = {"DM_DISABLE_UDEV": "1"}
 
@@ -42,12 +41,7 @@ class LocalLuks:
         argv = ["luksFormat", "--type", "luks2", "--hash", "sha256", "--pbkdf-memory", str(_PBKDF_MEMORY_KIB)]
         argv += ["--cipher", form.cipher] if form.cipher else []
         argv += ["--sector-size", str(form.sector_bytes)] if form.sector_bytes else []
-        try:
-            self._run([*argv, "--key-file", "-", str(device)], passphrase)
-        except commands.CommandFailed as failed:
-            if form.cipher and _UNKNOWN_CIPHER in str(failed):
-                raise InvalidRequest(f"parameter encryptionCipher: this node's kernel has no {form.cipher}") from failed
-            raise
+        self._run([*argv, "--key-file", "-", str(device)], passphrase)
 
     def open(self, device: Device, name: str, passphrase: str, *, read_only: bool) -> Device:
         argv = ["open", "--type", "luks2", "--disable-keyring", "--key-file", "-"]
