@@ -77,8 +77,8 @@ class Keeping:
         self.calls.delete_until_done(volume.volume_id)
 
 
-def await_that(is_so: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + _SOON_S
+def await_that(is_so: Callable[[], bool], what: str, *, within_s: float = _SOON_S) -> None:
+    deadline = time.monotonic() + within_s
     while not is_so():
-        assert time.monotonic() < deadline, f"not within {_SOON_S:.0f} s: {what}"
+        assert time.monotonic() < deadline, f"not within {within_s:.0f} s: {what}"
         time.sleep(0.05)

@@ -82,7 +82,9 @@ def test_every_class_of_leftover_is_found_and_mended_among_good_volumes(
     assert {"unreadable-entry", "missing-image", "missing-key", "member-without-group"} == unmended
 
     planter.clear()
-    await_that(lambda: inventory(ceph_dev, Place("rbd")) == inventory_before, "an inventory as before")
+    await_that(
+        lambda: inventory(ceph_dev, Place("rbd")) == inventory_before, "an inventory as before", within_s=_ENDED_S
+    )
     assert good.state() == before
     assert audit(ceph_dev) == {}
     good.repeat()
