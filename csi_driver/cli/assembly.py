@@ -5,12 +5,13 @@ import socket
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
-from csi_driver import tracing
 from csi_driver.ceph.cluster import RadosClusters, Timeouts
-from csi_driver.config import ClustersFile, ConfigError, ServeConfig
+from csi_driver.cli import observation
+from csi_driver.config import ClustersFile, ServeConfig
 from csi_driver.host.api import Machine
 from csi_driver.host.filesystems import LocalFilesystems
 from csi_driver.host.fuse import FuseAttacher
@@ -36,6 +37,7 @@ from csi_driver.operations.flattener import Flattener
 from csi_driver.operations.group_deletion import GroupDeletion
 from csi_driver.operations.group_lookup import GroupLookup
 from csi_driver.operations.groups import GroupCreation
+from csi_driver.operations.healing import Healer
 from csi_driver.operations.health_listing import HealthListing
 from csi_driver.operations.listing import Listing
 from csi_driver.operations.lookup import VolumeLookup
@@ -65,6 +67,9 @@ from csi_driver.rpc.node import KnownClusters, NodeInfo, NodeService
 from csi_driver.rpc.server import Registration, Server
 from csi_driver.rpc.snapshot_metadata import SnapshotMetadataService
 from csi_driver.rpc.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from csi_driver.observing.metrics import State
 
 log = structlog.get_logger(__name__)
 
@@ -102,6 +107,8 @@ class Driver:
         self._mapping = read_cluster_mapping(config.cluster_mapping_file)
         self._keys = VolumeKeys(KmsFile(config.kms_file, read_secret), self._mapping.other_names)
         self._pool_usages = PoolUsages(health_clusters, clusters_file.own_ids)
+        self._node = self._node_operations() if config.node else None
+        self._healer = Healer(self._node.healing.look) if self._node else None
         self._server = Server(config.socket_path, config.timeout_s, self._services(), self._translation())
 
     def _translation(self) -> Callable[[str], str] | None:
@@ -120,51 +127,30 @@ class Driver:
         self._observe()
         self._watchdog.start()
         self._readiness.start()
-        if self._config.node:
+        if self._healer:
             self._registration.start()
+            self._healer.start()
         self._server.start()
 
     def _observe(self) -> None:
-        config = self._config
-        if config.trace_file:
-            from csi_driver.observing.trace_file import TraceFile  # noqa: PLC0415 - only where it is asked for
-
-            try:
-                tracing.observers.append(TraceFile(config.trace_file))
-            except OSError as error:
-                raise ConfigError(f"--trace {config.trace_file}: {error.strerror}") from error
-        if config.otlp_endpoint:
-            from csi_driver.observing.otlp import OtlpTraces  # noqa: PLC0415 - likewise
-
-            told = {"service.name": config.driver_name, "service.instance.id": config.node_id}
-            traces = OtlpTraces(config.otlp_endpoint, {**told, "service.version": version("rbd-csi")})
-            tracing.observers.append(traces)
-            traces.start()
-            self._at_end.append(traces.stop)
-        if config.metrics_address:
-            from csi_driver.observing.metrics import Metrics, State  # noqa: PLC0415 - likewise
-
-            metrics = Metrics(
-                State(
-                    running=self._gates.inside,
-                    held=self._locks.held_seconds,
-                    backlog=lambda: {**self._purger.backlog(), **self._flattener.backlog()},
-                    clusters=lambda: (
-                        dict.fromkeys(self._clusters_file.entries(), True)
-                        | dict.fromkeys(self._readiness.troubles(), False)
-                    ),
-                    reason=self._readiness.reason,
-                    pools=self._pool_room,
-                )
-            )
-            tracing.observers.append(metrics)
+        self._at_end += observation.trace(self._config)
+        if self._config.metrics_address:
             self._pool_usages.start()
-            host, port = config.metrics_address
-            try:
-                port = metrics.serve(host, port)
-            except OSError as error:
-                raise ConfigError(f"--metrics-address {host}:{port}: {error.strerror}") from error
-            log.info("serving metrics", host=host, port=port)
+            observation.serve_metrics(self._config.metrics_address, self._state())
+
+    def _state(self) -> "State":
+        from csi_driver.observing.metrics import State  # noqa: PLC0415 - with its library only where metrics are served
+
+        return State(
+            running=self._gates.inside,
+            held=self._locks.held_seconds,
+            backlog=lambda: {**self._purger.backlog(), **self._flattener.backlog()},
+            clusters=lambda: (
+                dict.fromkeys(self._clusters_file.entries(), True) | dict.fromkeys(self._readiness.troubles(), False)
+            ),
+            reason=self._readiness.reason,
+            pools=self._pool_room,
+        )
 
     def _pool_room(self) -> dict[tuple[str, str], tuple[int, int]]:
         known = self._pool_usages.known().items()
@@ -176,6 +162,8 @@ class Driver:
         self._readiness.stop()
         self._pool_usages.stop()
         self._registration.stop()
+        if self._healer:
+            self._healer.stop()
         self._purger.stop()
         self._flattener.stop()
         self._server.stop(grace_s)
@@ -203,7 +191,7 @@ class Driver:
             services.append(lambda server: csi_pb2_grpc.add_GroupControllerServicer_to_server(groups, server))
             metadata = SnapshotMetadataService(ChangedBlocks(self._sites), self._gates, self._clusters.entry)
             services.append(lambda server: csi_pb2_grpc.add_SnapshotMetadataServicer_to_server(metadata, server))
-        if config.node:
+        if self._node:
             info = NodeInfo(
                 config.node_id,
                 config.max_volumes_per_node,
@@ -212,7 +200,7 @@ class Driver:
                 self._topology_of_labels,
             )
             node = NodeService(
-                self._node_operations(),
+                self._node,
                 info,
                 self._gates,
                 KnownClusters(self._clusters.entry, self._readiness.troubles),

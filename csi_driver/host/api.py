@@ -77,6 +77,12 @@ class Attacher(Protocol):
     def why_dead(self, attachment: Attachment) -> str | None:
         """Of what `find` does not answer: why its device, which is still there, is of no use; None when it is gone."""
 
+    def is_lost(self, attachment: Attachment) -> bool:
+        """Whether its device is there, and waits for a program that serves it: the one before has died, `attach` starts one.
+
+        What is read and written waits with it, for as long as the kernel was told to keep it.
+        """
+
     def refresh_size(self, attachment: Attachment, at_least: int) -> Device:
         """The device once it shows the size that the image has now. Needs no credentials. Raises InUse when not attached.
 

@@ -78,6 +78,10 @@ class FuseAttacher:
         """None: the device is gone with its daemon."""
         return None
 
+    def is_lost(self, attachment: Attachment) -> bool:  # noqa: ARG002 - never
+        """A device dies with its daemon."""
+        return False
+
     def refresh_size(self, attachment: Attachment, at_least: int) -> Device:  # noqa: ARG002 - asked for, and not awaited
         device = self.find(attachment)
         if device is None:

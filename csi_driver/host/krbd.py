@@ -128,6 +128,10 @@ class KrbdAttacher:
     def why_dead(self, attachment: Attachment) -> str | None:
         return next(filter(None, map(self._why_dead, self._all_of(attachment))), None)
 
+    def is_lost(self, attachment: Attachment) -> bool:  # noqa: ARG002 - never
+        """The kernel itself serves it."""
+        return False
+
     def refresh_size(self, attachment: Attachment, at_least: int) -> Device:  # noqa: ARG002 - asked for, and not awaited
         device = self.find(attachment)
         if device is None:

@@ -1,9 +1,7 @@
 """Attacher `nbd`: the image opened by librbd in a program of its own (rbd-nbd), shown by the kernel's NBD client.
 
-Nothing is persisted: device and program are found in sysfs and /proc (nbd_devices.py). The program gets the cephx key in a
-file of memory whose descriptor it inherits: it is in no argument, environment or file of a disk. It leaves our cgroup, and
-outlives us. When it dies, its device dies. Not by netlink, unless `try-netlink` is among the options: rbd-nbd of Ceph 16.2
-cannot tell kernels since 5.14 of a new size that way ("must specify backend").
+Nothing is persisted: device and program are found in sysfs and /proc (nbd_devices.py). The program (nbd_program.py) leaves
+our cgroup, and outlives us. When it dies, its device dies, or is lost: connected by netlink, it waits for another program.
 
 NBD lets a device in use be disconnected, which ends the file system on it and drops what was not written yet: so whether
 somebody has it is looked at first, and the device is synced.
@@ -12,7 +10,6 @@ somebody has it is looked at first, and the device is synced.
 import errno
 import mmap
 import os
-import re
 import shutil
 import signal
 import time
@@ -22,20 +19,19 @@ from pathlib import Path
 
 import structlog
 
-from csi_driver.errors import ClusterTimeout, DeviceTrouble, DriverError, InUse, InvalidRequest
-from csi_driver.host import byte_locks, cgroups, commands
+from csi_driver.errors import DeviceTrouble, InUse, InvalidRequest
+from csi_driver.host import byte_locks, cgroups, commands, nbd_program
 from csi_driver.host.api import Attachment, Device
 from csi_driver.host.bounded import bounded
 from csi_driver.host.holders import holders
-from csi_driver.host.krbd import meaning
-from csi_driver.host.nbd_devices import PROGRAM, ConnectedDevice, NbdDevices
+from csi_driver.host.nbd_devices import PROGRAM, NbdDevices
+from csi_driver.host.nbd_program import MapOptions
 from csi_driver.model import ImageAddress, ImageTraits
 from csi_driver.tracing import step
 
 log = structlog.get_logger(__name__)
 
-_CONNECT_TIMEOUT_S = 10
-_MAP_TIMEOUT_S = 45.0
+_MODPROBE_TIMEOUT_S = 45.0
 _UNMAP_TIMEOUT_S = 45.0
 _LOCK_TIMEOUT_S = 30.0
 _LOOK_TIMEOUT_S = 8.0
@@ -46,11 +42,6 @@ _BUSY_PATIENCE_S = 10.0
 _HEARD_S = 10.0
 """How long a new size may take from the image's header to the kernel."""
 _POLL_S = 0.1
-
-_DEFAULTS = {"io-timeout": "0"}
-_FLAGS = ("exclusive", "quiesce", "try-netlink")
-_NUMBER = re.compile(r"(io-timeout|reattach-timeout)=([0-9]{1,5})")
-_SETTING = re.compile(r"(rbd_[a-z0-9_]+)=([A-Za-z0-9_.:/-]+)")
 
 
 class NbdAttacher:
@@ -67,7 +58,7 @@ class NbdAttacher:
         if not shutil.which(PROGRAM):
             return f"the program {PROGRAM} is not installed"
         if not self._devices.is_there() and shutil.which("modprobe"):
-            commands.run(["modprobe", "nbd"], timeout_s=_MAP_TIMEOUT_S, ok=None)
+            commands.run(["modprobe", "nbd"], timeout_s=_MODPROBE_TIMEOUT_S, ok=None)
         if not self._devices.is_there():
             return f"kernel {os.uname().release} has no module nbd, or it cannot be loaded from here"
         return None
@@ -76,20 +67,37 @@ class NbdAttacher:
         return None
 
     def attach(self, attachment: Attachment, address: ImageAddress, options: Sequence[str]) -> Device:
-        words = _map_words(options)
+        wanted = MapOptions.parse(options)
         with self._lock(attachment):
             self._await_settled(attachment)
             if device := self.find(attachment):
                 return device
-            self._clear(attachment)
-            with step("nbd.map", attachment.spec):
-                self._map(attachment, address, words)
+            device = self._take_on(attachment, address, wanted) or self._map(attachment, address, wanted)
             for server in self._devices.servers(attachment):
                 cgroups.leave(server.pid)
-            device = self.find(attachment)
+        return device
+
+    def _take_on(self, attachment: Attachment, address: ImageAddress, options: MapOptions) -> Device | None:
+        """The lost device, served again; None when there is none of these rights."""
+        lost = [one.device for one in self._devices.lost(attachment) if one.is_read_only == attachment.read_only]
+        if not lost:
+            return None
+        with step("nbd.reattach", attachment.spec):
+            nbd_program.reattach(attachment, address, lost[0].path, options)
+        _becomes_true(lambda: self.find(attachment) is not None, _SETTLE_S)
+        return self.find(attachment)
+
+    def _map(self, attachment: Attachment, address: ImageAddress, options: MapOptions) -> Device:
+        self._clear(attachment)
+        with step("nbd.map", attachment.spec):
+            nbd_program.map_image(attachment, address, options)
+        device = self.find(attachment)
         if device is None:
             raise DeviceTrouble(f"image {attachment.spec} was mapped and is gone again")
         return device
+
+    def is_lost(self, attachment: Attachment) -> bool:
+        return bool(self._devices.lost(attachment))
 
     def find(self, attachment: Attachment) -> Device | None:
         has_rights = any(one.is_read_only == attachment.read_only for one in self._devices.servers(attachment))
@@ -99,6 +107,8 @@ class NbdAttacher:
         return None if _read_failure(connected[0].device) else connected[0].device
 
     def why_dead(self, attachment: Attachment) -> str | None:
+        if lost := self._devices.lost(attachment):
+            return f"{lost[0].device.path} waits for a program that serves it: the one before has ended"
         failures = (_read_failure(one.device) for one in self._devices.connected(attachment))
         return next(filter(None, failures), None)
 
@@ -128,24 +138,30 @@ class NbdAttacher:
     def _clear(self, attachment: Attachment) -> None:
         """Neither device nor program is left. Raises DeviceTrouble while somebody has the device."""
         for one in self._devices.connected(attachment):
-            self._await_unused(attachment, one)
+            self._await_unused(attachment, one.device)
             _write_back(one.device)
-            argv = [PROGRAM, "unmap", str(one.device.path), "--conf", "/dev/null"]
-            ended = commands.run(argv, timeout_s=_UNMAP_TIMEOUT_S, ok=None)
-            if ended.code and one.device.path in self._paths(attachment):
-                raise commands.CommandFailed(argv, ended)
+            self._unmap(attachment, one.device)
+        for lost in self._devices.lost(attachment):
+            self._await_unused(attachment, lost.device)
+            self._unmap(attachment, lost.device)
         self._end_servers(attachment)
         if not _becomes_true(lambda: not self._paths(attachment), _END_S):
             raise DeviceTrouble(f"image {attachment.spec} is unmapped, and its device is still there")
 
-    def _await_unused(self, attachment: Attachment, one: ConnectedDevice) -> None:
+    def _await_unused(self, attachment: Attachment, device: Device) -> None:
         """Raises DeviceTrouble that names who has it."""
         servers = [server.pid for server in self._devices.servers(attachment)]
         deadline = time.monotonic() + _BUSY_PATIENCE_S
-        while (who := holders(one.device.number, servers=servers)) or _is_claimed(one.device.path):
+        while (who := holders(device.number, servers=servers)) or _is_claimed(device.path):
             if time.monotonic() > deadline:
-                raise DeviceTrouble(f"{one.device.path} is still in use: {'; '.join(who) or 'nobody that can be seen'}")
+                raise DeviceTrouble(f"{device.path} is still in use: {'; '.join(who) or 'nobody that can be seen'}")
             time.sleep(_POLL_S)
+
+    def _unmap(self, attachment: Attachment, device: Device) -> None:
+        argv = [PROGRAM, "unmap", str(device.path), "--conf", "/dev/null"]
+        ended = commands.run(argv, timeout_s=_UNMAP_TIMEOUT_S, ok=None)
+        if ended.code and device.path in self._paths(attachment):
+            raise commands.CommandFailed(argv, ended)
 
     def _end_servers(self, attachment: Attachment) -> None:
         def is_ended() -> bool:
@@ -169,27 +185,11 @@ class NbdAttacher:
         _becomes_true(is_settled, _SETTLE_S)
 
     def _paths(self, attachment: Attachment) -> list[Path]:
-        return [one.device.path for one in self._devices.connected(attachment)]
+        found = (*self._devices.connected(attachment), *self._devices.lost(attachment))
+        return [one.device.path for one in found]
 
     def _lock(self, attachment: Attachment) -> AbstractContextManager[int]:
         return byte_locks.held(self._lock_file, f"image {attachment.spec}", timeout_s=_LOCK_TIMEOUT_S)
-
-    def _map(self, attachment: Attachment, address: ImageAddress, words: Sequence[str]) -> None:
-        key = os.memfd_create("key", os.MFD_CLOEXEC)
-        try:
-            os.write(key, address.credentials.key.encode())
-            argv = [PROGRAM, "map", attachment.spec]
-            argv += ["--read-only"] if attachment.read_only else []
-            argv += ["--conf", "/dev/null", "--mon-host", ",".join(address.monitors)]
-            argv += ["--id", address.credentials.user, "--keyfile", f"/proc/self/fd/{key}"]
-            argv += ["--client-mount-timeout", str(_CONNECT_TIMEOUT_S), "--log-file", "/dev/null", *words]
-            ended = commands.run(argv, timeout_s=_MAP_TIMEOUT_S, pass_fds=(key,), ok=None)
-            if ended.code:
-                raise _why_not(ended, attachment, address, key)
-        except commands.CommandTimeout as late:
-            raise ClusterTimeout(f"mapping image {attachment.spec} took more than {_MAP_TIMEOUT_S:g} s") from late
-        finally:
-            os.close(key)
 
 
 def _read_failure(device: Device) -> str | None:
@@ -248,33 +248,3 @@ def _becomes_true(condition: Callable[[], bool], within_s: float) -> bool:
             return False
         time.sleep(_POLL_S)
     return True
-
-
-def _map_words(options: Sequence[str]) -> list[str]:
-    """mapOptions as arguments. Raises InvalidRequest."""
-    numbers, words = dict(_DEFAULTS), list[str]()
-    for option in options:
-        if match := _NUMBER.fullmatch(option):
-            numbers[match[1]] = match[2]
-        elif match := _SETTING.fullmatch(option):
-            words += [f"--{match[1]}", match[2]]
-        elif option in _FLAGS:
-            words.append(f"--{option}")
-        else:
-            raise InvalidRequest(
-                f"mapOptions: {option!r} is not known to the nbd mounter; allowed are {', '.join(_FLAGS)}, "
-                "io-timeout=SECONDS, reattach-timeout=SECONDS and rbd_NAME=VALUE"
-            )
-    return words + [word for name, value in numbers.items() for word in (f"--{name}", value)]
-
-
-def _why_not(ended: commands.Completed, attachment: Attachment, address: ImageAddress, key: int) -> DriverError:
-    """rbd-nbd says nothing of an image that it cannot open: the rbd tool is asked, with the same user and key."""
-    argv = ["rbd", "info", attachment.spec, "--conf", "/dev/null", "--mon-host", ",".join(address.monitors)]
-    argv += ["--id", address.credentials.user, "--keyfile", f"/proc/self/fd/{key}"]
-    argv += ["--client-mount-timeout", str(_CONNECT_TIMEOUT_S)]
-    asked = commands.run(argv, timeout_s=_MAP_TIMEOUT_S, pass_fds=(key,), ok=None)
-    if asked.code:
-        return meaning(asked, attachment, address)
-    said = ended.stderr.strip()[-400:] or "rbd-nbd says nothing"
-    return DeviceTrouble(f"image {attachment.spec} could not be mapped (code {ended.code}): {said}")

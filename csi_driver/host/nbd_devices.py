@@ -1,6 +1,7 @@
 """What is known of NBD devices without asking them: sysfs for the devices, /proc for the programs that serve them.
 
-A device belongs to the program that made its connection, whose process id sysfs has; what that serves, its arguments say.
+A device belongs to the program that made its connection, whose process id sysfs has, or to one that took it on later and
+names it; what a program serves, its arguments say. A device that has lost its program is known by its cookie, `backend`.
 (Linux: Documentation/ABI/testing/sysfs-block-nbd; rbd-nbd(8))
 """
 
@@ -12,21 +13,32 @@ from csi_driver.host.api import Attachment, Device
 PROGRAM = "rbd-nbd"
 
 
+def cookie_of(attachment: Attachment) -> str:
+    """By which the kernel knows the image of a device: the volume's id, as with the Go driver, where it is the only one such.
+
+    An image that is a volume without a journal has its name for an id, and others may have it in other pools.
+    """
+    return attachment.spec if attachment.volume_id == attachment.image else attachment.volume_id
+
+
 @dataclass(frozen=True)
 class ConnectedDevice:
-    """An NBD device that a program has connected. pid: of the program."""
+    """An NBD device with a connection. pid: of the program that made it, which may have ended · cookie: empty for none."""
 
     device: Device
     pid: int
+    cookie: str
+    is_read_only: bool
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running rbd-nbd that maps or attaches an image."""
+    """A running rbd-nbd that maps or attaches an image. device: its path, where it was named."""
 
     pid: int
     spec: str
     is_read_only: bool
+    device: str = ""
 
 
 class NbdDevices:
@@ -41,10 +53,19 @@ class NbdDevices:
 
     def connected(self, attachment: Attachment) -> list[ConnectedDevice]:
         """Of living programs, by their numbers."""
-        pids = {server.pid for server in self.servers(attachment)}
+        servers = self.servers(attachment)
+        pids, named = {one.pid for one in servers}, {one.device for one in servers}
+        return [one for one in self._all() if one.pid in pids or str(one.device.path) in named]
+
+    def lost(self, attachment: Attachment) -> list[ConnectedDevice]:
+        """What waits for another program: the kernel has it connected, and nobody serves the image."""
+        if self.servers(attachment):
+            return []
+        return [one for one in self._all() if one.cookie == cookie_of(attachment)]
+
+    def _all(self) -> list[ConnectedDevice]:
         blocks = sorted((self._sys / "block").glob("nbd[0-9]*"), key=lambda path: int(path.name.removeprefix("nbd")))
-        found = [one for one in map(self._read, blocks) if one]
-        return [one for one in found if one.pid in pids]
+        return [one for one in map(self._read, blocks) if one]
 
     def servers(self, attachment: Attachment) -> list[Server]:
         """Of the image, also with other rights. One that starts is there twice for a moment."""
@@ -63,17 +84,20 @@ class NbdDevices:
             return []
 
     def _read(self, block: Path) -> ConnectedDevice | None:
-        pid, number, sectors = (_text(block / name) for name in ("pid", "dev", "size"))
+        pid, number, sectors, cookie = (_text(block / name) for name in ("pid", "dev", "size", "backend"))
+        is_read_only = _text(block / "ro") == "1"
         if not pid or not number:
             return None
-        return ConnectedDevice(Device(Path("/dev") / block.name, number, int(sectors or 0) * 512), int(pid))
+        device = Device(Path("/dev") / block.name, number, int(sectors or 0) * 512)
+        return ConnectedDevice(device, int(pid), cookie, is_read_only)
 
 
 def _parse(pid: int, words: list[str]) -> Server | None:
     """From the arguments that nbd.py gives, and the Go driver: `rbd-nbd map|attach SPEC …`."""
     if Path(words[0]).name != PROGRAM or words[1:2] not in (["map"], ["attach"]) or not words[2:]:
         return None
-    return Server(pid, words[2], is_read_only="--read-only" in words)
+    device = words[words.index("--device") + 1 :][:1] if "--device" in words else []
+    return Server(pid, words[2], is_read_only="--read-only" in words, device="".join(device))
 
 
 def _text(path: Path) -> str:

@@ -94,6 +94,9 @@ class EncryptedAttacher:
     def why_dead(self, attachment: Attachment) -> str | None:
         return self._inner.why_dead(attachment)
 
+    def is_lost(self, attachment: Attachment) -> bool:
+        return self._inner.is_lost(attachment)
+
     def refresh_size(self, attachment: Attachment, at_least: int) -> Device:
         self._inner.refresh_size(attachment, at_least)
         if self.find(attachment) is None:

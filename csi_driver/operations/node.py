@@ -8,12 +8,13 @@ from csi_driver.host.api import Device, Machine, Usage
 from csi_driver.locks import KeyedLocks
 from csi_driver.model import CapacityRange, VolumeTrouble
 from csi_driver.operations import mounters
+from csi_driver.operations.healing import Healing
 from csi_driver.operations.node_health import LastFailures, NodeHealth
 from csi_driver.operations.publishing import Publishing
 from csi_driver.operations.stage_parts import Locator, StageRequest
 from csi_driver.operations.stage_record import Publication, StagePlace
-from csi_driver.operations.staged_volumes import StagedHere, StagedVolumes
-from csi_driver.operations.staging import Staging, volume_lock
+from csi_driver.operations.staged_volumes import StagedHere, StagedVolumes, volume_lock
+from csi_driver.operations.staging import Staging
 from csi_driver.operations.volume_keys import VolumeKeys
 from csi_driver.tracing import step
 
@@ -39,6 +40,7 @@ class NodeOperations:
         self._publishing = Publishing(machine, locks)
         self._failures = LastFailures()
         self._health = NodeHealth(machine, self._failures)
+        self.healing = Healing(machine, locator, locks)
 
     def stage(self, request: StageRequest) -> None:
         with self._failures.of_stage(request.place.volume_id):

@@ -104,6 +104,9 @@ class NodeHealth:
         record = stage.volume.record
         attacher = mounters.of_record(self._machine, record)
         try:
+            if attacher.is_lost(record.attachment):
+                yield _of_waiting_device(record.attachment, attacher.why_dead(record.attachment))
+                return
             device = attacher.find(record.attachment)
             if device is None or device.number != stage.volume.number:
                 yield _of_lost_device(record.attachment, None if device else attacher.why_dead(record.attachment))
@@ -127,6 +130,14 @@ class NodeHealth:
                 "unpublish, unstage and stage it again, which checks it"
             )
             yield VolumeTrouble(HealthStatus.DEGRADED, "FilesystemReadOnly", message)
+
+
+def _of_waiting_device(attachment: Attachment, why: str | None) -> VolumeTrouble:
+    """It comes back by itself: healing.py."""
+    message = (
+        f"image {attachment.spec}: {why or 'the device waits'}; it is served again soon, or when it is staged again"
+    )
+    return VolumeTrouble(HealthStatus.INACCESSIBLE, "DeviceFails", message)
 
 
 def _of_lost_device(attachment: Attachment, why_dead: str | None) -> VolumeTrouble:

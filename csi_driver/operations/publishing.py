@@ -21,8 +21,7 @@ from csi_driver.host.api import Machine, Mount
 from csi_driver.locks import KeyedLocks
 from csi_driver.operations import stage_record
 from csi_driver.operations.stage_record import Publication, StagePlace
-from csi_driver.operations.staged_volumes import StagedHere, StagedVolumes
-from csi_driver.operations.staging import volume_lock
+from csi_driver.operations.staged_volumes import StagedHere, StagedVolumes, volume_lock
 from csi_driver.operations.target_paths import make_target, refuse_links, remove_target
 from csi_driver.tracing import step
 

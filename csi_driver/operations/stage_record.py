@@ -5,7 +5,8 @@ Below the staging target path of the request:
   image-meta.json    the record. Version 3; pool, radosNamespace, image, unmapOptions, accessType (true: nbd), encrypted,
                      device, logDir, logFileStrategy are the Go driver's keys. `rbdCsi` is ours: volume, attacher,
                      capability, `readOnly` for an attachment that writes nothing, in `formatting` the boot during
-                     which our mkfs was started and not yet seen to end, and in `ioMax` limits that each pod gets.
+                     which our mkfs was started and not yet seen to end, in `ioMax` limits that each pod gets, and in
+                     `mapOptions` and `cluster` what the attacher has to be told to serve the image once more.
   publications.json  ours: each target path of a publish, with its capability and read-only flag
 Order: the record is written before the image is attached and removed after it is detached; a publication is written before
 its mount and removed after it. So a record can be without its mount, never a mount without its record; the mount table
@@ -53,6 +54,10 @@ class StageRecord:
     is_encrypted: bool = False
     io_max: str = ""
     """Limits in the words of `io.max`; empty where there are none, or what attached the image holds them."""
+    map_options: tuple[str, ...] = ()
+    """The attacher's own."""
+    cluster_id: str = ""
+    """Of an image that no journal knows; else the volume id tells it."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,8 @@ def load(place: StagePlace) -> StageRecord | None:
             device=text.get("device", ""),
             formatting=own.get("formatting", ""),
             io_max=own.get("ioMax", ""),
+            map_options=tuple(own.get("mapOptions", ())),
+            cluster_id=own.get("cluster", ""),
             is_encrypted=bool(text.get("encrypted", False)),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as odd:
@@ -117,10 +124,14 @@ def save(place: StagePlace, record: StageRecord) -> None:
                 "capability": _capability_values(record.capability),
                 "readOnly": record.attachment.read_only,
                 "formatting": record.formatting,
-                **({"ioMax": record.io_max} if record.io_max else {}),
+                **_given(ioMax=record.io_max, mapOptions=list(record.map_options), cluster=record.cluster_id),
             },
         },
     )
+
+
+def _given(**values: object) -> dict[str, object]:
+    return {key: value for key, value in values.items() if value}
 
 
 def remove(place: StagePlace) -> None:

@@ -4,6 +4,7 @@ A volume is staged where a mount at `<staging path>/<volume id>` has a record be
 the same block device is that volume. So a restart loses nothing, and calls that carry no staging path find it.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,10 @@ from csi_driver.errors import NotFound
 from csi_driver.host.api import Mount, Mounts
 from csi_driver.operations import stage_record
 from csi_driver.operations.stage_record import Publication, StagePlace, StageRecord
+
+
+def volume_lock(volume_id: str) -> str:
+    return f"volume {volume_id} on this node"
 
 
 @dataclass(frozen=True)
@@ -43,24 +48,24 @@ class StagedVolumes:
 
     def owners(self, number: str) -> list[StagedHere]:
         """The staged volumes on a block device: one, unless a volume was staged at two paths."""
-        owners = []
-        for mount in self._mounts.table():
-            place = StagePlace(mount.target.parent, mount.target.name)
-            if not place.volume_id or self._mounts.block_number(mount) != number:
-                continue
-            if record := stage_record.load(place):
-                owners.append(StagedHere(place, record, number, is_block=mount.device != number))
-        return owners
+        return [
+            found.volume for found in self._stages(lambda mount, _place: self._mounts.block_number(mount) == number)
+        ]
 
     def stages_of(self, volume_id: str) -> list[Found]:
         """Where a volume is staged: one place, unless it was staged at two paths."""
-        stages = []
+        return list(self._stages(lambda _mount, place: place.volume_id == volume_id))
+
+    def all(self) -> list[StagedHere]:
+        return [found.volume for found in self._stages(lambda _mount, _place: True)]
+
+    def _stages(self, is_meant: Callable[[Mount, StagePlace], bool]) -> Iterator[Found]:
+        """Records are read where the mount and its place are meant alone."""
         for mount in self._mounts.table():
             place = StagePlace(mount.target.parent, mount.target.name)
-            if place.volume_id == volume_id and (record := stage_record.load(place)):
+            if place.volume_id and is_meant(mount, place) and (record := stage_record.load(place)):
                 number = self._mounts.block_number(mount)
-                stages.append(Found(mount, StagedHere(place, record, number, is_block=mount.device != number)))
-        return stages
+                yield Found(mount, StagedHere(place, record, number, is_block=mount.device != number))
 
     def find(self, volume_id: str, path: Path) -> Found:
         """The volume at a path where it is published or staged. Raises NotFound when it is not that volume."""

@@ -15,13 +15,13 @@ from csi_driver.errors import Conflict, DriverError, Inconsistent, InUse, Reject
 from csi_driver.host.api import Attacher, Attachment, Device, Machine, Mount, MountRefused
 from csi_driver.locks import KeyedLocks
 from csi_driver.model import Capability, StagedVolume
-from csi_driver.operations import contents, mounters, stage_record
+from csi_driver.operations import contents, healing, mounters, stage_record
 from csi_driver.operations.contents import Treatment, Wish
 from csi_driver.operations.encryption import LuksSecret
 from csi_driver.operations.journal_replay import JournalReplay
 from csi_driver.operations.stage_parts import Locator, StageRequest
 from csi_driver.operations.stage_record import StagePlace, StageRecord
-from csi_driver.operations.staged_volumes import StagedVolumes
+from csi_driver.operations.staged_volumes import StagedVolumes, volume_lock
 from csi_driver.operations.target_paths import make_directory, make_target, refuse_links, remove_target
 from csi_driver.operations.volume_keys import VolumeKeys
 from csi_driver.tracing import step
@@ -82,6 +82,8 @@ class Staging:
             refuse_links(place.volume_path)
             record = stage_record.load(place)
             mount = self._staged.mount_at(place.volume_path)
+            if record and mount and healing.is_lost(self._machine, record):
+                healing.serve_again(self._machine, record, self._locate(request).address)
             todo = decide_stage(
                 request.capability, record, mount, self._device_of(record, mount), read_only=request.read_only
             )
@@ -105,6 +107,8 @@ class Staging:
                 formatting=formatting,
                 is_encrypted=wish.is_encrypted,
                 io_max="" if attacher.holds_limits else str(volume.traits.limits),
+                map_options=wish.map_options.get(attacher.name, ()),
+                cluster_id=request.static.cluster_id if request.static else "",
             )
             self._refuse_second_stage(planned, place)
             self._await_exclusive_use(request, planned, volume)
@@ -200,8 +204,7 @@ class Staging:
             stage_record.save(place, record)
         attacher = mounters.of_record(self._machine, record, request.secret)
         with step("node.attach", place.volume_id):
-            options = request.options.map_options.get(attacher.name, ())
-            device = attacher.attach(record.attachment, volume.address, options)
+            device = attacher.attach(record.attachment, volume.address, record.map_options)
         with step("node.record_device", place.volume_id):
             record = replace(record, device=str(mounters.below_encryption(self._machine, record, device).path))
             stage_record.save(place, record)
@@ -282,10 +285,6 @@ class Staging:
             attacher.detach(record.attachment, options)
         with step("node.forget", place.volume_id):
             stage_record.remove(place)
-
-
-def volume_lock(volume_id: str) -> str:
-    return f"volume {volume_id} on this node"
 
 
 def _attachment(volume: StagedVolume, capability: Capability, *, read_only: bool) -> Attachment:

@@ -180,6 +180,9 @@ class Attaching:
     def why_dead(self, attachment: Attachment) -> str | None:
         raise AssertionError
 
+    def is_lost(self, attachment: Attachment) -> bool:
+        raise AssertionError
+
     def refresh_size(self, attachment: Attachment, at_least: int) -> Device:
         raise AssertionError
 

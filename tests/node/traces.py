@@ -116,7 +116,7 @@ class NbdTraces:
 
     def attached(self) -> list[str]:
         mappers = [str(path) for path in Path("/dev/mapper").glob("luks-rbd-*")]
-        return [*self._devices(), *map(str, self._programs()), *mappers]
+        return [*self._devices(), *map(str, self.programs()), *mappers]
 
     def per_image(self) -> int:
         return 2
@@ -126,7 +126,7 @@ class NbdTraces:
         return [path for path in run.iterdir() if path.suffix != ".lock"] if run.exists() else []
 
     def cut(self) -> None:
-        (program,) = self._programs()
+        (program,) = self.programs()
         os.kill(program, signal.SIGKILL)
 
     def force_clean(self) -> None:
@@ -134,13 +134,13 @@ class NbdTraces:
             commands.run(["cryptsetup", "close", mapper.name], timeout_s=60, env={"DM_DISABLE_UDEV": "1"}, ok=None)
         for device in self._devices():
             commands.run(["rbd-nbd", "unmap", device, "--conf", "/dev/null"], timeout_s=60, ok=None)
-        for program in self._programs():
+        for program in self.programs():
             os.kill(program, signal.SIGKILL)
 
     def _devices(self) -> list[str]:
         return [f"/dev/{path.parent.name}" for path in Path("/sys/block").glob("nbd*/pid")]
 
-    def _programs(self) -> list[int]:
+    def programs(self) -> list[int]:
         found = []
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             with contextlib.suppress(OSError):  # ended just now

@@ -1,5 +1,6 @@
 """What the nbd attacher tells from sysfs and /proc, on directories that look like them; its devices need the VM."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from csi_driver.errors import InvalidRequest
 from csi_driver.host.api import Attachment
 from csi_driver.host.nbd import NbdAttacher
-from csi_driver.host.nbd_devices import NbdDevices
+from csi_driver.host.nbd_devices import NbdDevices, cookie_of
 from csi_driver.model import Credentials, ImageAddress
 
 IMAGE = Attachment("vol", "rbd", "ns", "csi-vol-1", read_only=False)
@@ -70,6 +71,35 @@ def test_a_device_of_other_rights_is_not_it(tmp_path: Path) -> None:
     (server,) = devices(tmp_path).servers(IMAGE)
     assert server.is_read_only
     assert NbdAttacher(tmp_path / "run", devices(tmp_path)).find(IMAGE) is None
+
+
+def test_a_device_that_another_program_has_taken_on_is_its(tmp_path: Path) -> None:
+    """Sysfs goes on naming the one before."""
+    block(tmp_path, 3, pid="8", backend="vol")
+    block(tmp_path, 4, pid="9", backend="other")
+    program(tmp_path, 20, "rbd-nbd", "attach", "rbd/ns/csi-vol-1", "--device", "/dev/nbd3", "--cookie", "vol")
+    (one,) = devices(tmp_path).connected(IMAGE)
+    assert str(one.device.path) == "/dev/nbd3"
+    assert devices(tmp_path).lost(IMAGE) == []
+
+
+def test_a_device_whose_program_has_ended_is_known_by_its_cookie(tmp_path: Path) -> None:
+    block(tmp_path, 3, pid="8", backend="vol", ro="1")
+    block(tmp_path, 4, pid="9", backend="other")
+    block(tmp_path, 5)
+    program(tmp_path, 9, "rbd-nbd", "map", "rbd/ns/csi-vol-2")
+    (one,) = devices(tmp_path).lost(IMAGE)
+    assert (str(one.device.path), one.is_read_only) == ("/dev/nbd3", True)
+    attacher = NbdAttacher(tmp_path / "run", devices(tmp_path))
+    assert attacher.is_lost(IMAGE)
+    assert attacher.find(IMAGE) is None
+    assert "/dev/nbd3 waits" in (attacher.why_dead(IMAGE) or "")
+
+
+def test_an_image_that_no_journal_knows_is_known_by_its_pool_and_name() -> None:
+    """Its id is its name, which is the only one of its pool alone."""
+    assert cookie_of(IMAGE) == "vol"
+    assert cookie_of(replace(IMAGE, volume_id="csi-vol-1")) == "rbd/ns/csi-vol-1"
 
 
 def test_nothing_is_found_where_nothing_is(tmp_path: Path) -> None:
