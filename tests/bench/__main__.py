@@ -54,6 +54,7 @@ def _measure(bed: Bed, report: Report, console: Console, *, full: bool) -> None:
     _take(report, console, workloads.staging(bed, rounds // 5))
     if full:
         _take(report, console, workloads.chains(bed, rounds // 10))
+        _take(report, console, workloads.full_volumes(bed, rounds // 20))
     for clients, number in FULL_BURSTS if full else QUICK_BURSTS:
         for burst in creates_and_deletes(bed, clients, number):
             console.print(f"{burst.name} by {burst.clients}: {burst.driver_per_s:.0f}/s, {burst.share:.2f} of bare")

@@ -1,5 +1,6 @@
 """The operations of one client: each as the driver does it and as bare calls, in turn, so that both meet the same load."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -7,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from csi_driver.pb import csi_pb2 as pb
+from tests import image_data
 from tests.bench.bed import Bed
 from tests.bench.stats import Series
 from tests.client import Refusal
@@ -16,6 +18,8 @@ from tests.rpc.valid_requests import GIB, mounted
 Work = Callable[[int], object]
 
 DEPTH = 8
+_FULL_BYTES = 2 << 30
+_WRITE_BYTES = 16 << 20
 CHAIN = {"softCloneDepth": "16", "hardCloneDepth": "16"}
 
 
@@ -133,6 +137,23 @@ def written_by_a_client(bed: Bed, rounds: int) -> Iterator[Series]:
     for one in snapshots:
         bed.calls.delete_snapshot_until_done(one.snapshot_id)
     bed.delete_all([volume])
+    bed.settle()
+
+
+def full_volumes(bed: Bed, rounds: int) -> Iterator[Series]:
+    """A delete costs the same however much was written: its data go behind the answer. The bare one has an empty image."""
+    volumes = [bed.calls.create(f"full-{number}", _FULL_BYTES) for number in range(rounds)]
+    for number, volume in enumerate(volumes):
+        bed.bare.create(f"bare-full-{number}")
+        with image_data.opened(bed.ceph, f"csi-vol-{volume.volume_id[-36:]}") as image:
+            for offset in range(0, _FULL_BYTES, _WRITE_BYTES):
+                image.write(os.urandom(_WRITE_BYTES), offset)
+    yield measure(
+        "delete, 2 GiB written",
+        lambda n: bed.calls.delete(volumes[n].volume_id),
+        lambda n: bed.bare.delete(f"bare-full-{n}"),
+        range(rounds),
+    )
     bed.settle()
 
 
