@@ -58,6 +58,10 @@ class Attacher(Protocol):
     def holds_limits(self) -> bool:
         """Whether an image's limits of I/O, which are among its settings, are held by what attaches it."""
 
+    @property
+    def recovery(self) -> "Recovery | None":
+        """Of devices that outlive what serves them; None where they die with it, or the kernel serves them."""
+
     def unavailable_reason(self) -> str | None:
         """Why this machine cannot attach this way; None when it can."""
 
@@ -77,12 +81,6 @@ class Attacher(Protocol):
     def why_dead(self, attachment: Attachment) -> str | None:
         """Of what `find` does not answer: why its device, which is still there, is of no use; None when it is gone."""
 
-    def is_lost(self, attachment: Attachment) -> bool:
-        """Whether its device is there, and waits for a program that serves it: the one before has died, `attach` starts one.
-
-        What is read and written waits with it, for as long as the kernel was told to keep it.
-        """
-
     def refresh_size(self, attachment: Attachment, at_least: int) -> Device:
         """The device once it shows the size that the image has now. Needs no credentials. Raises InUse when not attached.
 
@@ -95,6 +93,24 @@ class Attacher(Protocol):
 
         options: the words of `unmapOptions`. Raises DeviceTrouble while something still has the device open.
         """
+
+
+class Recovery(Protocol):
+    """Lost devices: they are there, and what is read and written waits, since the program that served them has died.
+
+    Whoever holds a volume may be one that waits, an unmount above all. So these need no lock but the attacher's own.
+    """
+
+    def is_lost(self, attachment: Attachment) -> bool: ...
+
+    def serve_again(self, attachment: Attachment, address: ImageAddress, options: Sequence[str]) -> None:
+        """What waits goes on; OK when the device is not lost. Attaches nothing anew. Raises as Attacher.attach."""
+
+    def patience_s(self, options: Sequence[str]) -> float:
+        """How long what waits is meant to."""
+
+    def give_up(self, attachment: Attachment) -> None:
+        """What waits fails, and so does what comes after it; OK when the device is not lost."""
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ class FuseAttacher:
 
     name = "fuse"
     holds_limits = True
+    recovery = None
 
     def __init__(self, run_directory: Path) -> None:
         longest = run_directory / self._digest("") / "qmp.sock"
@@ -77,10 +78,6 @@ class FuseAttacher:
     def why_dead(self, attachment: Attachment) -> str | None:  # noqa: ARG002 - the seam's
         """None: the device is gone with its daemon."""
         return None
-
-    def is_lost(self, attachment: Attachment) -> bool:  # noqa: ARG002 - never
-        """A device dies with its daemon."""
-        return False
 
     def refresh_size(self, attachment: Attachment, at_least: int) -> Device:  # noqa: ARG002 - asked for, and not awaited
         device = self.find(attachment)

@@ -64,6 +64,7 @@ class KrbdAttacher:
 
     name = "krbd"
     holds_limits = False
+    recovery = None
 
     def __init__(
         self,
@@ -127,10 +128,6 @@ class KrbdAttacher:
 
     def why_dead(self, attachment: Attachment) -> str | None:
         return next(filter(None, map(self._why_dead, self._all_of(attachment))), None)
-
-    def is_lost(self, attachment: Attachment) -> bool:  # noqa: ARG002 - never
-        """The kernel itself serves it."""
-        return False
 
     def refresh_size(self, attachment: Attachment, at_least: int) -> Device:  # noqa: ARG002 - asked for, and not awaited
         device = self.find(attachment)

@@ -14,26 +14,26 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
 
 from csi_driver.errors import DeviceTrouble, InUse, InvalidRequest
-from csi_driver.host import byte_locks, cgroups, commands, nbd_program
+from csi_driver.host import cgroups, commands, nbd_program
 from csi_driver.host.api import Attachment, Device
 from csi_driver.host.bounded import bounded
 from csi_driver.host.holders import holders
 from csi_driver.host.nbd_devices import PROGRAM, NbdDevices
 from csi_driver.host.nbd_program import MapOptions
+from csi_driver.host.nbd_recovery import NbdRecovery, held
 from csi_driver.model import ImageAddress, ImageTraits
 from csi_driver.tracing import step
 
 log = structlog.get_logger(__name__)
 
 _MODPROBE_TIMEOUT_S = 45.0
-_UNMAP_TIMEOUT_S = 45.0
-_LOCK_TIMEOUT_S = 30.0
+_SYNC_TIMEOUT_S = 45.0
 _LOOK_TIMEOUT_S = 8.0
 _SETTLE_S = 15.0
 """How long a program that a killed driver has started may take until its device is there."""
@@ -53,6 +53,7 @@ class NbdAttacher:
     def __init__(self, run_directory: Path, devices: NbdDevices | None = None) -> None:
         self._lock_file = run_directory / "nbd.lock"
         self._devices = devices or NbdDevices()
+        self.recovery = NbdRecovery(self._devices, self._lock_file)
 
     def unavailable_reason(self) -> str | None:
         if not shutil.which(PROGRAM):
@@ -68,36 +69,19 @@ class NbdAttacher:
 
     def attach(self, attachment: Attachment, address: ImageAddress, options: Sequence[str]) -> Device:
         wanted = MapOptions.parse(options)
-        with self._lock(attachment):
+        with held(self._lock_file, attachment):
             self._await_settled(attachment)
             if device := self.find(attachment):
                 return device
-            device = self._take_on(attachment, address, wanted) or self._map(attachment, address, wanted)
+            self._clear(attachment)
+            with step("nbd.map", attachment.spec):
+                nbd_program.map_image(attachment, address, wanted)
             for server in self._devices.servers(attachment):
                 cgroups.leave(server.pid)
-        return device
-
-    def _take_on(self, attachment: Attachment, address: ImageAddress, options: MapOptions) -> Device | None:
-        """The lost device, served again; None when there is none of these rights."""
-        lost = [one.device for one in self._devices.lost(attachment) if one.is_read_only == attachment.read_only]
-        if not lost:
-            return None
-        with step("nbd.reattach", attachment.spec):
-            nbd_program.reattach(attachment, address, lost[0].path, options)
-        _becomes_true(lambda: self.find(attachment) is not None, _SETTLE_S)
-        return self.find(attachment)
-
-    def _map(self, attachment: Attachment, address: ImageAddress, options: MapOptions) -> Device:
-        self._clear(attachment)
-        with step("nbd.map", attachment.spec):
-            nbd_program.map_image(attachment, address, options)
-        device = self.find(attachment)
+            device = self.find(attachment)
         if device is None:
             raise DeviceTrouble(f"image {attachment.spec} was mapped and is gone again")
         return device
-
-    def is_lost(self, attachment: Attachment) -> bool:
-        return bool(self._devices.lost(attachment))
 
     def find(self, attachment: Attachment) -> Device | None:
         has_rights = any(one.is_read_only == attachment.read_only for one in self._devices.servers(attachment))
@@ -132,7 +116,7 @@ class NbdAttacher:
     def detach(self, attachment: Attachment, options: Sequence[str]) -> None:
         if options:
             raise InvalidRequest(f"unmapOptions: nbd has none, and {', '.join(options)} is given")
-        with self._lock(attachment), step("nbd.unmap", attachment.spec):
+        with held(self._lock_file, attachment), step("nbd.unmap", attachment.spec):
             self._clear(attachment)
 
     def _clear(self, attachment: Attachment) -> None:
@@ -140,10 +124,10 @@ class NbdAttacher:
         for one in self._devices.connected(attachment):
             self._await_unused(attachment, one.device)
             _write_back(one.device)
-            self._unmap(attachment, one.device)
+            nbd_program.unmap(one.device.path)
         for lost in self._devices.lost(attachment):
             self._await_unused(attachment, lost.device)
-            self._unmap(attachment, lost.device)
+            nbd_program.unmap(lost.device.path)
         self._end_servers(attachment)
         if not _becomes_true(lambda: not self._paths(attachment), _END_S):
             raise DeviceTrouble(f"image {attachment.spec} is unmapped, and its device is still there")
@@ -156,12 +140,6 @@ class NbdAttacher:
             if time.monotonic() > deadline:
                 raise DeviceTrouble(f"{device.path} is still in use: {'; '.join(who) or 'nobody that can be seen'}")
             time.sleep(_POLL_S)
-
-    def _unmap(self, attachment: Attachment, device: Device) -> None:
-        argv = [PROGRAM, "unmap", str(device.path), "--conf", "/dev/null"]
-        ended = commands.run(argv, timeout_s=_UNMAP_TIMEOUT_S, ok=None)
-        if ended.code and device.path in self._paths(attachment):
-            raise commands.CommandFailed(argv, ended)
 
     def _end_servers(self, attachment: Attachment) -> None:
         def is_ended() -> bool:
@@ -187,9 +165,6 @@ class NbdAttacher:
     def _paths(self, attachment: Attachment) -> list[Path]:
         found = (*self._devices.connected(attachment), *self._devices.lost(attachment))
         return [one.device.path for one in found]
-
-    def _lock(self, attachment: Attachment) -> AbstractContextManager[int]:
-        return byte_locks.held(self._lock_file, f"image {attachment.spec}", timeout_s=_LOCK_TIMEOUT_S)
 
 
 def _read_failure(device: Device) -> str | None:
@@ -221,7 +196,7 @@ def _write_back(device: Device) -> None:
             os.close(descriptor)
 
     try:
-        bounded(f"sync {device.path}", sync, _UNMAP_TIMEOUT_S)
+        bounded(f"sync {device.path}", sync, _SYNC_TIMEOUT_S)
     except OSError as error:
         log.warning(
             "what was not written before is lost: the device is dead", device=str(device.path), reason=str(error)

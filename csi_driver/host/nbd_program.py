@@ -24,6 +24,7 @@ from csi_driver.model import ImageAddress
 
 _CONNECT_TIMEOUT_S = 10
 _MAP_TIMEOUT_S = 45.0
+_UNMAP_TIMEOUT_S = 45.0
 _VERSION_TIMEOUT_S = 10.0
 
 _DEFAULTS = {"io-timeout": "0", "reattach-timeout": "300"}
@@ -42,6 +43,7 @@ class MapOptions:
 
     words: tuple[str, ...]
     by_netlink: bool
+    reattach_timeout_s: float
 
     @classmethod
     def parse(cls, options: Sequence[str]) -> "MapOptions":
@@ -60,7 +62,7 @@ class MapOptions:
             elif option != _NETLINK:
                 words.append(f"--{option}")
         words += [word for name, value in numbers.items() for word in (f"--{name}", value)]
-        return cls(tuple(words), _NETLINK in options)
+        return cls(tuple(words), _NETLINK in options, float(numbers["reattach-timeout"]))
 
 
 def map_image(attachment: Attachment, address: ImageAddress, options: MapOptions) -> None:
@@ -77,6 +79,14 @@ def reattach(attachment: Attachment, address: ImageAddress, device: Path, option
     """Serves a device whose program has ended. Raises as `map_image`."""
     words = [*options.words, "--device", str(device), "--cookie", cookie_of(attachment)]
     _connect("attach", attachment, address, words)
+
+
+def unmap(device: Path) -> None:
+    """Disconnects it, whoever has it. Raises CommandFailed when it is connected after that."""
+    argv = [PROGRAM, "unmap", str(device), "--conf", "/dev/null"]
+    ended = commands.run(argv, timeout_s=_UNMAP_TIMEOUT_S, ok=None)
+    if ended.code and Path("/sys/block", device.name, "pid").exists():
+        raise commands.CommandFailed(argv, ended)
 
 
 def has_cookies() -> bool:

@@ -58,6 +58,7 @@ class EncryptedAttacher:
         self._secret = secret
         self.name = inner.name
         self.holds_limits = inner.holds_limits
+        self.recovery = inner.recovery
 
     def unavailable_reason(self) -> str | None:
         return self._inner.unavailable_reason() or self._machine.luks.unavailable_reason()
@@ -93,9 +94,6 @@ class EncryptedAttacher:
 
     def why_dead(self, attachment: Attachment) -> str | None:
         return self._inner.why_dead(attachment)
-
-    def is_lost(self, attachment: Attachment) -> bool:
-        return self._inner.is_lost(attachment)
 
     def refresh_size(self, attachment: Attachment, at_least: int) -> Device:
         self._inner.refresh_size(attachment, at_least)

@@ -1,24 +1,29 @@
 """Devices whose program has died are served again, before the kernel gives up what waits on them.
 
-That an attacher's device waits so long is the attacher's own matter (host/nbd_program.py). The programs are ours, or the Go
-driver's, which die with the pod of its node plugin. A call that stages the volume again puts them right with its secrets;
-nobody makes such a call by itself, so that a round looks for them with the credentials that the clusters file has.
+That an attacher's device waits is the attacher's own matter (host.api.Recovery). The programs are ours, or the Go driver's,
+which die with the pod of its node plugin. A repeated stage puts its device right with its secrets; nobody need repeat it, so
+that a round looks for lost devices with the credentials that the clusters file has. Nobody's lock is taken: a call that
+has the volume's may be the one that waits.
+
+Where there are no such credentials, or no such image any more, what waits fails when its time is over. Linux itself fails
+what is asked from then on, but not what was on its way to the program that died, and an unmount would wait for that for ever.
 """
 
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import structlog
 
 from csi_driver import tracing
-from csi_driver.errors import Busy, DriverError
-from csi_driver.host.api import Machine
-from csi_driver.locks import KeyedLocks
+from csi_driver.errors import DriverError, Rejected
+from csi_driver.host.api import Machine, Recovery
 from csi_driver.model import ImageAddress, StaticImage
 from csi_driver.operations import mounters
 from csi_driver.operations.stage_parts import Locator
 from csi_driver.operations.stage_record import StageRecord
-from csi_driver.operations.staged_volumes import StagedHere, StagedVolumes, volume_lock
+from csi_driver.operations.staged_volumes import StagedVolumes
 
 log = structlog.get_logger(__name__)
 
@@ -28,73 +33,99 @@ _EVERY_S = 10.0
 """The kernel waits for 300 s, unless the volume's options say otherwise."""
 
 
-def is_lost(machine: Machine, record: StageRecord) -> bool:
-    """Whether the device is there, and waits. Of an encrypted volume it is the one below."""
-    return mounters.by_name(machine.attachers, record.attacher).is_lost(record.attachment)
+def serve_lost(machine: Machine, record: StageRecord, address: Callable[[], ImageAddress]) -> None:
+    """For a call that has credentials. Raises what asking for the address does, and Attacher.attach."""
+    recovery = _recovery(machine, record)
+    if recovery and recovery.is_lost(record.attachment):
+        recovery.serve_again(record.attachment, address(), record.map_options)
 
 
-def serve_again(machine: Machine, record: StageRecord, address: ImageAddress) -> None:
-    """Raises what Attacher.attach does."""
-    attacher = mounters.by_name(machine.attachers, record.attacher)
-    attacher.attach(record.attachment, address, record.map_options)
-    log.info("a device that had lost its program is served again", volume=record.attachment.volume_id)
+def _recovery(machine: Machine, record: StageRecord) -> Recovery | None:
+    return mounters.by_name(machine.attachers, record.attacher).recovery
+
+
+@dataclass
+class _Lost:
+    """A lost device as the rounds know it."""
+
+    record: StageRecord
+    recovery: Recovery
+    since: float = field(default_factory=time.monotonic)
+    told: str = ""
+    is_worked_on: bool = False
 
 
 class Healing:
     """Looks for lost devices, and heals each on a thread of its own."""
 
-    def __init__(self, machine: Machine, locator: Locator, locks: KeyedLocks) -> None:
+    def __init__(self, machine: Machine, locator: Locator) -> None:
         self._machine = machine
         self._locator = locator
-        self._locks = locks
         self._staged = StagedVolumes(machine.mounts)
-        self._guard = threading.Lock()
-        self._at_work: set[str] = set()
-        self._told: dict[str, str] = {}
+        self._lost: dict[str, _Lost] = {}
+        """By volume id."""
 
     def look(self) -> None:
         """One round; does not wait for what it starts."""
-        for stage in self._lost():
-            with self._guard:
-                if stage.place.volume_id in self._at_work or len(self._at_work) >= _AT_ONCE:
-                    continue
-                self._at_work.add(stage.place.volume_id)
-            threading.Thread(target=self._heal, args=(stage,), name="healing", daemon=True).start()
-
-    def _lost(self) -> list[StagedHere]:
         try:
-            return [stage for stage in self._staged.all() if is_lost(self._machine, stage.record)]
+            found = self._find()
         except (DriverError, OSError) as error:
             log.warning("the staged volumes cannot be looked through", reason=str(error))
-            return []
+            return
+        self._lost = {volume_id: self._lost.get(volume_id, lost) for volume_id, lost in found.items()}
+        for lost in self._lost.values():
+            if not lost.is_worked_on and sum(one.is_worked_on for one in self._lost.values()) < _AT_ONCE:
+                lost.is_worked_on = True
+                threading.Thread(target=self._heal, args=(lost,), name="healing", daemon=True).start()
 
-    def _heal(self, stage: StagedHere) -> None:
-        volume_id, record = stage.place.volume_id, stage.record
+    def _find(self) -> dict[str, _Lost]:
+        found = {}
+        for stage in self._staged.all():
+            recovery = _recovery(self._machine, stage.record)
+            if recovery and recovery.is_lost(stage.record.attachment):
+                found[stage.place.volume_id] = _Lost(stage.record, recovery)
+        return found
+
+    def _heal(self, lost: _Lost) -> None:
+        record, volume_id = lost.record, lost.record.attachment.volume_id
         tracing.begin(tracing.Call("healing", subject=volume_id))
         try:
-            with self._locks.hold(volume_lock(volume_id)):
-                if is_lost(self._machine, record):
-                    serve_again(self._machine, record, self._address(volume_id, record))
-            self._told.pop(volume_id, None)
-        except Busy:
-            """The call that works on it puts it right, or the next round."""
+            lost.recovery.serve_again(record.attachment, self._address(record), record.map_options)
+            log.info("a device that had lost its program is served again", volume=volume_id)
+        except Rejected as final:
+            _tell(lost, str(final))
+            if time.monotonic() - lost.since > lost.recovery.patience_s(record.map_options):
+                self._give_up(lost)
         except DriverError as error:
-            self._tell(volume_id, str(error))
+            _tell(lost, str(error))
         finally:
-            with self._guard:
-                self._at_work.discard(volume_id)
+            lost.is_worked_on = False
 
-    def _address(self, volume_id: str, record: StageRecord) -> ImageAddress:
+    def _address(self, record: StageRecord) -> ImageAddress:
+        attachment = record.attachment
         if record.cluster_id:
-            image = StaticImage(record.cluster_id, record.attachment.pool, record.attachment.image)
+            image = StaticImage(record.cluster_id, attachment.pool, attachment.image)
             return self._locator.locate_static(image, None).address
-        return self._locator.locate(volume_id, None).address
+        return self._locator.locate(attachment.volume_id, None).address
 
-    def _tell(self, volume_id: str, reason: str) -> None:
-        """Once for each reason: rounds are many."""
-        if self._told.get(volume_id) != reason:
-            self._told[volume_id] = reason
-            log.warning("a device has lost its program and waits for another", volume=volume_id, reason=reason)
+    def _give_up(self, lost: _Lost) -> None:
+        attachment = lost.record.attachment
+        log.warning("nobody serves a device: what waits on it fails", volume=attachment.volume_id)
+        try:
+            lost.recovery.give_up(attachment)
+        except DriverError as error:
+            _tell(lost, str(error))
+
+
+def _tell(lost: _Lost, reason: str) -> None:
+    """Once for each reason: rounds are many."""
+    if lost.told != reason:
+        lost.told = reason
+        log.warning(
+            "a device has lost its program and waits for another",
+            volume=lost.record.attachment.volume_id,
+            reason=reason,
+        )
 
 
 class Healer:

@@ -40,7 +40,7 @@ class NodeOperations:
         self._publishing = Publishing(machine, locks)
         self._failures = LastFailures()
         self._health = NodeHealth(machine, self._failures)
-        self.healing = Healing(machine, locator, locks)
+        self.healing = Healing(machine, locator)
 
     def stage(self, request: StageRequest) -> None:
         with self._failures.of_stage(request.place.volume_id):

@@ -104,7 +104,7 @@ class NodeHealth:
         record = stage.volume.record
         attacher = mounters.of_record(self._machine, record)
         try:
-            if attacher.is_lost(record.attachment):
+            if attacher.recovery and attacher.recovery.is_lost(record.attachment):
                 yield _of_waiting_device(record.attachment, attacher.why_dead(record.attachment))
                 return
             device = attacher.find(record.attachment)

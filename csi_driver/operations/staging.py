@@ -78,12 +78,12 @@ class Staging:
 
     def stage(self, request: StageRequest) -> None:
         place = request.place
+        refuse_links(place.volume_path)
+        if begun := stage_record.load(place):
+            healing.serve_lost(self._machine, begun, lambda: self._locate(request).address)
         with self._locks.hold(volume_lock(place.volume_id)):
-            refuse_links(place.volume_path)
             record = stage_record.load(place)
             mount = self._staged.mount_at(place.volume_path)
-            if record and mount and healing.is_lost(self._machine, record):
-                healing.serve_again(self._machine, record, self._locate(request).address)
             todo = decide_stage(
                 request.capability, record, mount, self._device_of(record, mount), read_only=request.read_only
             )

@@ -162,6 +162,10 @@ class Attaching:
     reason: str | None = None
 
     @property
+    def recovery(self) -> None:
+        return None
+
+    @property
     def holds_limits(self) -> bool:
         return self.name != "krbd"
 
@@ -178,9 +182,6 @@ class Attaching:
         raise AssertionError
 
     def why_dead(self, attachment: Attachment) -> str | None:
-        raise AssertionError
-
-    def is_lost(self, attachment: Attachment) -> bool:
         raise AssertionError
 
     def refresh_size(self, attachment: Attachment, at_least: int) -> Device:

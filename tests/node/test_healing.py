@@ -158,7 +158,7 @@ def test_without_credentials_it_waits_for_a_stage_that_has_some(
     calls.delete_until_done(volume.volume_id)
 
 
-def test_what_nobody_serves_is_unstaged_when_the_kernel_gives_up(
+def test_what_nobody_serves_is_unstaged_when_its_time_is_over(
     start_node: Callable[[Path], Node], without_credentials: Path, calls: Calls
 ) -> None:
     node = start_node(without_credentials)
@@ -167,7 +167,9 @@ def test_what_nobody_serves_is_unstaged_when_the_kernel_gives_up(
     node.use(volume, capability(), name="lost")
     kill_program()
     node.leave()
-    calls.delete_until_done(volume.volume_id)
+    await_that(
+        lambda: not calls.delete(volume.volume_id), "the watch of the program that died is over, and it is deleted"
+    )
 
 
 def test_a_device_of_the_go_driver_is_served_once_its_plugin_is_gone(

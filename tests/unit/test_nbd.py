@@ -91,7 +91,7 @@ def test_a_device_whose_program_has_ended_is_known_by_its_cookie(tmp_path: Path)
     (one,) = devices(tmp_path).lost(IMAGE)
     assert (str(one.device.path), one.is_read_only) == ("/dev/nbd3", True)
     attacher = NbdAttacher(tmp_path / "run", devices(tmp_path))
-    assert attacher.is_lost(IMAGE)
+    assert attacher.recovery.is_lost(IMAGE)
     assert attacher.find(IMAGE) is None
     assert "/dev/nbd3 waits" in (attacher.why_dead(IMAGE) or "")
 
