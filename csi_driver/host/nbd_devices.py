@@ -58,30 +58,34 @@ class NbdDevices:
         return [one for one in self._all() if one.pid in pids or str(one.device.path) in named]
 
     def lost(self, attachment: Attachment) -> list[ConnectedDevice]:
-        """What waits for another program: the kernel has it connected, and nobody serves the image."""
-        if self.servers(attachment):
+        """What waits for another program: the kernel has it connected, and nobody serves the image.
+
+        Asked for each volume of a node every few seconds: where all is well it reads little.
+        """
+        cookie = cookie_of(attachment)
+        waiting = [one for block in self._blocks() if _text(block / "backend") == cookie and (one := self._read(block))]
+        if not waiting or any(_serves(self._server(one.pid), attachment) for one in waiting):
             return []
-        return [one for one in self._all() if one.cookie == cookie_of(attachment)]
+        return [] if self.servers(attachment) else waiting
 
     def _all(self) -> list[ConnectedDevice]:
-        blocks = sorted((self._sys / "block").glob("nbd[0-9]*"), key=lambda path: int(path.name.removeprefix("nbd")))
-        return [one for one in map(self._read, blocks) if one]
+        return [one for one in map(self._read, self._blocks()) if one]
+
+    def _blocks(self) -> list[Path]:
+        found = (self._sys / "block").glob("nbd[0-9]*")
+        return sorted(found, key=lambda path: int(path.name.removeprefix("nbd")))
 
     def servers(self, attachment: Attachment) -> list[Server]:
         """Of the image, also with other rights. One that starts is there twice for a moment."""
-        found = []
-        for entry in self._proc.glob("[0-9]*"):
-            words = self._words(entry)
-            server = _parse(int(entry.name), words) if words else None
-            if server and server.spec == attachment.spec:
-                found.append(server)
-        return sorted(found, key=lambda server: server.pid)
+        found = (self._server(int(entry.name)) for entry in self._proc.glob("[0-9]*"))
+        return sorted((one for one in found if one and _serves(one, attachment)), key=lambda server: server.pid)
 
-    def _words(self, entry: Path) -> list[str]:
+    def _server(self, pid: int) -> Server | None:
         try:
-            return (entry / "cmdline").read_text(encoding="utf-8", errors="surrogateescape").split("\0")[:-1]
+            words = (self._proc / str(pid) / "cmdline").read_text(encoding="utf-8", errors="surrogateescape")
         except OSError:
-            return []
+            return None
+        return _parse(pid, words.split("\0")[:-1])
 
     def _read(self, block: Path) -> ConnectedDevice | None:
         pid, number, sectors, cookie = (_text(block / name) for name in ("pid", "dev", "size", "backend"))
@@ -93,11 +97,18 @@ class NbdDevices:
 
 
 def _parse(pid: int, words: list[str]) -> Server | None:
-    """From the arguments that nbd.py gives, and the Go driver: `rbd-nbd map|attach SPEC …`."""
-    if Path(words[0]).name != PROGRAM or words[1:2] not in (["map"], ["attach"]) or not words[2:]:
+    """From the arguments that nbd_program.py gives, and the Go driver, which has its options first."""
+    if not words or Path(words[0]).name != PROGRAM:
         return None
-    device = words[words.index("--device") + 1 :][:1] if "--device" in words else []
-    return Server(pid, words[2], is_read_only="--read-only" in words, device="".join(device))
+    specs = [spec for verb, spec in zip(words[1:], words[2:], strict=False) if verb in ("map", "attach")]
+    if not specs:
+        return None
+    named = [path for option, path in zip(words, words[1:], strict=False) if option == "--device"]
+    return Server(pid, specs[0], is_read_only="--read-only" in words, device="".join(named[:1]))
+
+
+def _serves(server: Server | None, attachment: Attachment) -> bool:
+    return server is not None and server.spec == attachment.spec
 
 
 def _text(path: Path) -> str:

@@ -73,6 +73,13 @@ def test_a_device_of_other_rights_is_not_it(tmp_path: Path) -> None:
     assert NbdAttacher(tmp_path / "run", devices(tmp_path)).find(IMAGE) is None
 
 
+def test_a_program_of_the_go_driver_is_one_that_serves(tmp_path: Path) -> None:
+    block(tmp_path, 3, pid="8", backend="vol")
+    program(tmp_path, 8, "rbd-nbd", "--id", "node", "-m", "10.0.0.1", "--try-netlink", "map", "rbd/ns/csi-vol-1")
+    assert devices(tmp_path).lost(IMAGE) == []
+    assert [one.pid for one in devices(tmp_path).connected(IMAGE)] == [8]
+
+
 def test_a_device_that_another_program_has_taken_on_is_its(tmp_path: Path) -> None:
     """Sysfs goes on naming the one before."""
     block(tmp_path, 3, pid="8", backend="vol")
