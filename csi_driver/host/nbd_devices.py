@@ -6,6 +6,7 @@ names it; what a program serves, its arguments say. A device that has lost its p
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from csi_driver.host.api import Attachment, Device
@@ -100,10 +101,10 @@ def _parse(pid: int, words: list[str]) -> Server | None:
     """From the arguments that nbd_program.py gives, and the Go driver, which has its options first."""
     if not words or Path(words[0]).name != PROGRAM:
         return None
-    specs = [spec for verb, spec in zip(words[1:], words[2:], strict=False) if verb in ("map", "attach")]
+    specs = [spec for verb, spec in pairwise(words) if verb in ("map", "attach")]
     if not specs:
         return None
-    named = [path for option, path in zip(words, words[1:], strict=False) if option == "--device"]
+    named = [path for option, path in pairwise(words) if option == "--device"]
     return Server(pid, specs[0], is_read_only="--read-only" in words, device="".join(named[:1]))
 
 
