@@ -39,11 +39,13 @@ def seconds_of_writes(path: Path, pod: Path | None) -> float:
     return time.monotonic() - began
 
 
-@pytest.mark.parametrize("kind", ["ext4", "block"])
-def test_a_pod_writes_no_faster_than_its_volume_allows(bench: Bench, pod: Path, kind: str) -> None:
+@pytest.mark.parametrize(("kind", "encrypted"), [("ext4", "false"), ("block", "false"), ("ext4", "true")])
+def test_a_pod_writes_no_faster_than_its_volume_allows(bench: Bench, pod: Path, kind: str, encrypted: str) -> None:
     bench.restart(limits={"write_iops": PER_SECOND})
     volume_id, wanted = bench.new_volume(), KINDS[kind]
-    bench.stage(volume_id, wanted, mounter="rbd")
+    stage = bench.stage_request(volume_id, wanted, mounter="rbd", encrypted=encrypted)
+    stage.secrets["encryptionPassphrase"] = "correct horse"
+    bench.until_ok(bench.node.NodeStageVolume, stage)
     request = bench.publish_request(volume_id, wanted, name=POD)
     assert bench.code(bench.node.NodePublishVolume, request) is Code.UNAVAILABLE
     assert bench.is_whole(1)
