@@ -24,7 +24,7 @@ from csi_driver.pb import csi_pb2_grpc
 from csi_driver.rpc.gate import Gates
 from csi_driver.rpc.node import KnownClusters, NodeInfo, NodeService
 from csi_driver.rpc.server import Server
-from tests.client import Driver, refusal
+from tests.client import Driver, Refusal, refusal
 from tests.node.images import PoolImages
 from tests.node.machine import Setting
 from tests.node.traces import FuseTraces, traces
@@ -176,17 +176,23 @@ class Bench:
         return pb.NodeUnstageVolumeRequest(volume_id=volume_id, staging_target_path=str(self.staging(volume_id)))
 
     def stage(self, volume_id: str, wanted: Any = None, **context: str) -> None:
-        self.node.NodeStageVolume(self.stage_request(volume_id, wanted, **context))
+        self._settled(self.node.NodeStageVolume, self.stage_request(volume_id, wanted, **context))
 
     def publish(self, volume_id: str, wanted: Any = None, *, name: str = "pod-1", readonly: bool = False) -> Path:
-        self.node.NodePublishVolume(self.publish_request(volume_id, wanted, name=name, readonly=readonly))
+        self._settled(
+            self.node.NodePublishVolume, self.publish_request(volume_id, wanted, name=name, readonly=readonly)
+        )
         return self.target(name)
 
     def unpublish(self, volume_id: str, name: str = "pod-1") -> None:
-        self.node.NodeUnpublishVolume(self.unpublish_request(volume_id, name))
+        self._settled(self.node.NodeUnpublishVolume, self.unpublish_request(volume_id, name))
 
     def unstage(self, volume_id: str) -> None:
-        self.node.NodeUnstageVolume(self.unstage_request(volume_id))
+        self._settled(self.node.NodeUnstageVolume, self.unstage_request(volume_id))
+
+    def _settled(self, call: Callable[[Any], Any], request: object) -> None:
+        refused = self._first_answer(call, request)
+        assert not refused, refused
 
     def code(self, call: Callable[[Any], Any], request: object) -> Code:
         refused = refusal(call, request)
@@ -204,12 +210,16 @@ class Bench:
         return code
 
     def settled_code(self, call: Callable[[Any], Any], request: object) -> Code:
-        """The first answer but ABORTED, which says that the call goes on."""
+        refused = self._first_answer(call, request)
+        return refused.code if refused else Code.OK
+
+    def _first_answer(self, call: Callable[[Any], Any], request: object) -> Refusal | None:
+        """But ABORTED, which says that the call goes on; None for OK."""
         deadline = time.monotonic() + 180
-        while (code := self.code(call, request)) is Code.ABORTED:
-            assert time.monotonic() < deadline
+        while (refused := refusal(call, request)) and refused.code is Code.ABORTED:
+            assert time.monotonic() < deadline, refused
             time.sleep(0.5)
-        return code
+        return refused
 
     def until_ok(self, call: Callable[[Any], Any], request: object) -> None:
         """Repeated as an orchestrator does."""
