@@ -83,9 +83,17 @@ class ClusterTimeout(ClusterUnavailable):
     """The cluster did not answer in time. Whether a write was done is not known."""
 
 
+class KmsUnavailable(Unfinished):
+    """Who keeps keys of volumes cannot be asked, or does not do what was asked; the message says why."""
+
+
 class DeviceTrouble(Unfinished):
     """A device, daemon or mount of this node did not do what was asked; asking again may help."""
 
 
 class Inconsistent(DriverError):
     """A state that no crash of the driver explains. Nothing was touched; a person is needed."""
+
+
+class KeyMissing(Inconsistent):
+    """No key is kept for the volume."""

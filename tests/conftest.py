@@ -11,5 +11,6 @@ pytest_plugins = [
     "tests.fixtures.hung_tests",
     "tests.fixtures.run_directory",
     "tests.fixtures.seconds",
+    "tests.fixtures.vault",
     "tests.fixtures.workers",
 ]

@@ -1,16 +1,19 @@
-"""A Kubernetes API server with canned objects: CSINodes and Nodes, for the real client; with TLS, for a driver in a pod.
+"""A Kubernetes API server with canned objects: CSINodes and Nodes, for the real client; with TLS, for a driver in a pod. It
+vouches for tokens of service accounts that it has made.
 
 with ApiServer() as api:
     api.add("worker-1", [registered("worker-1", 3)])
     driver = start(prefix=as_pod(api), environment=api.environment)
 """
 
+import base64
 import json
 import shutil
 import ssl
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,6 +22,7 @@ from typing import Any, Self
 
 DRIVER = "rbd.csi.internal"
 _EVERY_CSI_NODE = "/apis/storage.k8s.io/v1/csinodes"
+_REVIEWS = "/apis/authentication.k8s.io/v1/tokenreviews"
 _AS_POD = """
 mount -t tmpfs none /run && mkdir -p /run/secrets/kubernetes.io &&
 cp -r "$0" /run/secrets/kubernetes.io/serviceaccount && exec "$@"
@@ -37,6 +41,7 @@ class ApiServer:
     def __init__(self, *, with_tls: bool = False) -> None:
         self.status = 200
         self._objects: dict[str, Any] = {}
+        self._accounts: dict[str, dict[str, Any]] = {}
         self.events: list[dict[str, Any]] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.port = self._server.server_port
@@ -72,6 +77,26 @@ class ApiServer:
         """What a path answers."""
         self._objects[path] = value
 
+    def put_secret(self, namespace: str, name: str, **data: str) -> None:
+        encoded = {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}
+        about = {"metadata": {"name": name, "namespace": namespace}}
+        self.put(f"/api/v1/namespaces/{namespace}/secrets/{name}", {"kind": "Secret", **about, "data": encoded})
+
+    def add_account(self, namespace: str, name: str) -> str:
+        """A token of a service account, which a review of tokens knows again."""
+        about = {"namespace": namespace, "serviceaccount": {"name": name, "uid": f"uid-{name}"}}
+        begins = int(time.time()) - 3600
+        times = {"iat": begins, "nbf": begins, "exp": begins + 86400}
+        claims = {"sub": f"system:serviceaccount:{namespace}:{name}", **times}
+        parts = ({"alg": "RS256", "typ": "JWT"}, {**claims, "kubernetes.io": about}, "signature")
+        token = ".".join(base64.urlsafe_b64encode(json.dumps(one).encode()).decode().rstrip("=") for one in parts)
+        self._accounts[token] = {"username": claims["sub"], "uid": f"uid-{name}", "groups": []}
+        return token
+
+    def _review(self, review: dict[str, Any]) -> dict[str, Any]:
+        user = self._accounts.get(review["spec"]["token"])
+        return {**review, "status": {"authenticated": bool(user), **({"user": user} if user else {})}}
+
     def add_volume(self, name: str, claim: str) -> None:
         """A persistent volume with its claim in the namespace `shop`."""
         spec = {"claimRef": {"name": claim, "namespace": "shop", "uid": "1-2-3"}}
@@ -93,9 +118,11 @@ class ApiServer:
 
             def do_POST(self) -> None:
                 event = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                if self.path == _REVIEWS:
+                    return self._send(201, api._review(event))
                 assert self.path == f"/api/v1/namespaces/{event['metadata']['namespace']}/events"
                 api.events.append(event)
-                self._send(201, event)
+                return self._send(201, event)
 
             def _send(self, code: int, value: Any) -> None:
                 body = json.dumps(value).encode()

@@ -7,6 +7,8 @@ clones of each other; how it is kept differs from volume to volume, since the ha
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from csi_driver.errors import InvalidRequest
+
 FROM_SECRETS = "default"
 """The entry that needs no file, as the Go driver calls it: the passphrase of the secrets is the data key of all volumes."""
 
@@ -24,6 +26,10 @@ class KeyHolder:
     namespace: str = ""
 
 
+class KindNotOffered(InvalidRequest):
+    """The entry is there, and of a kind that this driver does not have."""
+
+
 class Kms(Protocol):
     """One entry."""
 
@@ -34,23 +40,36 @@ class Kms(Protocol):
     wraps_with_passphrase: bool
     """Keeps keys wrapped with a passphrase that the call brings: another one may take its place."""
 
+    is_in_metadata: bool
+    """Whether the image's metadata hold what is kept of a volume's own key."""
+
     def check(self, holder: KeyHolder) -> None:
         """Whether a key can be kept for this holder, who has no handle yet. Raises what `keep` would; keeps nothing."""
 
     def new_key(self, holder: KeyHolder) -> str:
         """A data key that no other volume has, where there is one for each. It is not kept yet."""
 
-    def keep(self, holder: KeyHolder, data_key: str) -> str:
+    def keep(self, holder: KeyHolder, data_key: str, *, is_new: bool = False) -> str:
         """What the image's metadata have to hold for it, as text; empty for nothing. Fine when it is kept already.
 
-        Raises InvalidRequest when the secrets lack what it needs, or this entry cannot keep that key; Unfinished.
+        is_new: nothing is under this key yet. Then one that a server keeps for the holder stays in its place: a maker that
+        was overtaken, and whose write comes late, must not take a volume's key away.
+
+        Raises InvalidRequest when the secrets lack what it needs, or this entry cannot keep that key; AccessDenied,
+        Inconsistent when another key is kept for the holder, Unfinished.
         """
 
     def fetch(self, holder: KeyHolder, kept: str) -> str:
         """The data key. `kept`: what the image's metadata hold.
 
         Raises InvalidRequest when the secrets lack what it needs, Unauthenticated for a wrong passphrase, Inconsistent for
-        a key that is gone or damaged, Unfinished.
+        a key that is gone (KeyMissing) or damaged, AccessDenied, Unfinished.
+        """
+
+    def forget(self, holder: KeyHolder) -> None:
+        """Remove what is kept outside of the image's metadata. Fine when there is nothing. Only once the image is gone.
+
+        Raises as `fetch`, but for a missing key.
         """
 
 
@@ -58,4 +77,4 @@ class KmsEntries(Protocol):
     """All entries."""
 
     def find(self, kms_id: str) -> Kms:
-        """Raises InvalidRequest that names the id and those that are known."""
+        """Raises InvalidRequest that names the id and those that are known, KindNotOffered among them."""

@@ -16,15 +16,18 @@ import structlog
 
 from csi_driver.config import DEFAULT_KMS_FILE, ConfigError
 from csi_driver.errors import InvalidRequest
-from csi_driver.kms.api import FROM_SECRETS, Kms
+from csi_driver.kms.api import FROM_SECRETS, KindNotOffered, Kms
+from csi_driver.kms.fields import text_of
 from csi_driver.kms.passphrases import MetadataKms, NamedSecret, ReadSecret, SecretsKms
+from csi_driver.kms.vault import VaultKms
+from csi_driver.kms.vault_entry import NOT_TAKEN, normal, parse_vault
 
 log = structlog.get_logger(__name__)
 
 _TYPE_KEYS = ("encryptionKMSType", "KMS_PROVIDER")
 
 Make = Callable[[], Kms]
-"""Raises InvalidRequest for a kind that this driver does not have."""
+"""Raises KindNotOffered, and InvalidRequest for an entry that cannot be used."""
 
 
 class KmsFile:
@@ -96,24 +99,25 @@ def parse_entry(kms_id: str, entry: Any, read_secret: ReadSecret) -> Make:
     if not given:
         raise ConfigError(f"entry {kms_id!r}: encryptionKMSType is missing; allowed are {', '.join(KINDS)}")
     kind = text_of(kms_id, entry, given)
-    if kind in KINDS:
-        made = KINDS[kind](kms_id, entry, read_secret)
-        return lambda: made
-
-    def refuse() -> Kms:
-        raise InvalidRequest(
-            f"parameter encryptionKMSID is {kms_id!r}, whose entry has {given} {kind!r}; allowed are {', '.join(KINDS)}"
+    if kind not in KINDS:
+        return _refusal(
+            KindNotOffered(
+                f"parameter encryptionKMSID is {kms_id!r}, whose entry has {given} {kind!r}; allowed are {', '.join(KINDS)}"
+            )
         )
+    if kind in _OF_VAULT and (odd := [key for key in NOT_TAKEN if normal(entry).get(key)]):
+        return _refusal(
+            InvalidRequest(f"parameter encryptionKMSID is {kms_id!r}, whose entry has {odd[0]}, which is not offered")
+        )
+    made = KINDS[kind](kms_id, entry, read_secret)
+    return lambda: made
+
+
+def _refusal(error: InvalidRequest) -> Make:
+    def refuse() -> Kms:
+        raise error
 
     return refuse
-
-
-def text_of(kms_id: str, entry: Mapping[str, Any], key: str) -> str:
-    """Empty where the key is missing. Raises ConfigError."""
-    value = entry.get(key, "")
-    if not isinstance(value, str) or not value.isprintable():
-        raise ConfigError(f"entry {kms_id!r}: {key} is {value!r}; a text without control characters is needed")
-    return value
 
 
 def _metadata(kms_id: str, entry: Mapping[str, Any], read_secret: ReadSecret) -> Kms:
@@ -123,8 +127,19 @@ def _metadata(kms_id: str, entry: Mapping[str, Any], read_secret: ReadSecret) ->
     return MetadataKms(kms_id, NamedSecret(name, namespace) if name else None, read_secret)
 
 
+def _vault(kms_id: str, entry: Mapping[str, Any], read_secret: ReadSecret) -> Kms:
+    return VaultKms(parse_vault(kms_id, entry, has_tokens=False), read_secret)
+
+
+def _vault_tokens(kms_id: str, entry: Mapping[str, Any], read_secret: ReadSecret) -> Kms:
+    return VaultKms(parse_vault(kms_id, entry, has_tokens=True), read_secret)
+
+
+_OF_VAULT = {"vault": _vault, "vaulttokens": _vault_tokens}
+
 KINDS: dict[str, Callable[[str, Mapping[str, Any], ReadSecret], Kms]] = {
     "metadata": _metadata,
     "secrets-metadata": _metadata,
+    **_OF_VAULT,
 }
 """By `encryptionKMSType`. The second is another word for the first."""

@@ -25,6 +25,7 @@ class SecretsKms:
     kms_id = FROM_SECRETS
     has_key_per_volume = False
     wraps_with_passphrase = False
+    is_in_metadata = False
 
     def check(self, holder: KeyHolder) -> None:
         """A create needs no passphrase: it makes nothing of it."""
@@ -32,7 +33,7 @@ class SecretsKms:
     def new_key(self, holder: KeyHolder) -> str:
         return _given(holder)
 
-    def keep(self, holder: KeyHolder, data_key: str) -> str:
+    def keep(self, holder: KeyHolder, data_key: str, *, is_new: bool = False) -> str:  # noqa: ARG002 - nothing is kept
         if not hmac.compare_digest(data_key.encode(), _given(holder).encode()):
             raise InvalidRequest(
                 f"parameter encryptionKMSID is {self.kms_id!r}: with it the secret {PHRASE_KEY} itself opens the volume, and "
@@ -42,6 +43,9 @@ class SecretsKms:
 
     def fetch(self, holder: KeyHolder, kept: str) -> str:  # noqa: ARG002 - nothing is kept
         return _given(holder)
+
+    def forget(self, holder: KeyHolder) -> None:
+        """Nothing is kept."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class MetadataKms:
     """A key for each volume, wrapped in its image's metadata. secret: where the passphrase is; None: in the call."""
 
     has_key_per_volume = True
+    is_in_metadata = True
 
     def __init__(self, kms_id: str, secret: NamedSecret | None, read: ReadSecret) -> None:
         self.kms_id = kms_id
@@ -69,7 +74,7 @@ class MetadataKms:
     def new_key(self, holder: KeyHolder) -> str:  # noqa: ARG002 - random
         return new_data_key()
 
-    def keep(self, holder: KeyHolder, data_key: str) -> str:
+    def keep(self, holder: KeyHolder, data_key: str, *, is_new: bool = False) -> str:  # noqa: ARG002 - goes with its image
         return wrap(data_key, self._passphrase(holder), holder.handle)
 
     def fetch(self, holder: KeyHolder, kept: str) -> str:
@@ -89,6 +94,9 @@ class MetadataKms:
             raise Inconsistent(
                 f"the metadata rbd.csi.ceph.com/dek of volume {holder.handle} cannot be read: {odd}; nothing was touched"
             ) from odd
+
+    def forget(self, holder: KeyHolder) -> None:
+        """It went with the image."""
 
     def _whence(self) -> str:
         if self._secret is None:

@@ -31,10 +31,12 @@ CODES: dict[type[BaseException], grpc.StatusCode] = {
     errors.StillWorking: grpc.StatusCode.ABORTED,
     errors.ClusterUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.ClusterTimeout: grpc.StatusCode.UNAVAILABLE,
+    errors.KmsUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.DeviceTrouble: grpc.StatusCode.UNAVAILABLE,
     errors.Unfinished: grpc.StatusCode.ABORTED,
     # a person is needed
     errors.Inconsistent: grpc.StatusCode.INTERNAL,
+    errors.KeyMissing: grpc.StatusCode.INTERNAL,
     errors.DriverError: grpc.StatusCode.INTERNAL,
 }
 
