@@ -106,6 +106,7 @@ class Driver:
         self._at_end: list[Callable[[], None]] = []
         self._mapping = read_cluster_mapping(config.cluster_mapping_file)
         self._keys = VolumeKeys(KmsFile(config.kms_file, read_secret), self._mapping.other_names)
+        self._sites.keys = self._keys
         self._pool_usages = PoolUsages(health_clusters, clusters_file.own_ids)
         self._node = self._node_operations() if config.node else None
         self._healer = Healer(self._node.healing.look) if self._node else None

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from csi_driver import logs
-from csi_driver.cli.volume import operator_at, place_options
+from csi_driver.cli.volume import kms_option, operator_at, place_options
 
 if TYPE_CHECKING:
     from csi_driver.cli.operator import Operator
@@ -35,7 +35,7 @@ def scope_options(command: Callable[..., None]) -> Callable[..., None]:
         show_default=True,
         help="Seconds between the two looks at a pool.",
     )
-    return cluster(pool(settle(place_options(command))))
+    return cluster(pool(settle(kms_option(place_options(command)))))
 
 
 @click.command()
@@ -44,7 +44,7 @@ def scope_options(command: Callable[..., None]) -> Callable[..., None]:
 def audit(style: str, **scope: Any) -> None:
     """Find leftovers and damage in the pools. Exit code 0: nothing found, 1: findings, 2: it could not be looked at."""
     logs.set_up("warning", "text")
-    with operator_at(scope["clusters"], scope["instance"]) as operator:
+    with operator_at(scope["clusters"], scope["instance"], scope["kms_config"]) as operator:
         found = list(audited(operator, scope))
     if style == "json":
         click.echo(json.dumps([_values(one) for one in found], indent=2))

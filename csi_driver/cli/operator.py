@@ -19,6 +19,7 @@ from csi_driver.operations.rewrapping import KeyRewrapping
 from csi_driver.operations.site import PoolKey, Sites
 from csi_driver.operations.sparsifying import sparsify
 from csi_driver.operations.undeletion import VolumeUndeletion
+from csi_driver.operations.volume_keys import VolumeKeys
 from csi_driver.orchestrator.kubernetes_secrets import read_secret
 
 
@@ -27,10 +28,13 @@ class Operator:
     process takes it for its predecessor.
     """
 
-    def __init__(self, clusters_file: ClustersFile, instance: str) -> None:
+    def __init__(self, clusters_file: ClustersFile, instance: str, kms_file: Path | None = None) -> None:
+        """kms_file: where the command ends volumes, or looks whether they have their keys. Raises ConfigError."""
         self._clusters_file = clusters_file
         self._clusters = RadosClusters(clusters_file.entries, Timeouts())
         sites = Sites(self._clusters, Makers("operator", instance), instance)
+        if kms_file:
+            sites.keys = VolumeKeys(KmsFile(kms_file, read_secret))
         self.undeletion = VolumeUndeletion(sites)
         self.auditor = Auditor(sites)
         self.rebuilder = Rebuilder(sites)

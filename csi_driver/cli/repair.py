@@ -33,7 +33,7 @@ def repair(*, yes: bool, only: tuple[str, ...], names: tuple[str, ...], **scope:
     if unknown := set(only) - set(FindingClass):
         known = ", ".join(FindingClass)
         raise click.BadParameter(f"{', '.join(sorted(unknown))} is not known; classes are {known}", param_hint="--only")
-    with operator_at(scope["clusters"], scope["instance"]) as operator:
+    with operator_at(scope["clusters"], scope["instance"], scope["kms_config"]) as operator:
         looked_at = audited(operator, scope)
         found = [one for one in looked_at if not only or one.finding.what in only]
         chosen = [one for one in found if _is_chosen(one, names)]

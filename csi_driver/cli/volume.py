@@ -41,6 +41,15 @@ def place_options(command: Callable[..., None]) -> Callable[..., None]:
     return clusters(instance(command))
 
 
+def kms_option(command: Callable[..., None]) -> Callable[..., None]:
+    """Who keeps keys of volumes."""
+    path = click.Path(path_type=Path)
+    option = click.option(
+        "--kms-config", type=path, default=DEFAULT_KMS_FILE, show_default=True, help="As the driver's."
+    )
+    return option(command)
+
+
 @click.group()
 def volume() -> None:
     """Bring deleted volumes back; give back zeros; wrap keys of encrypted ones anew."""
@@ -89,7 +98,7 @@ def sparsify(handle: str, clusters: Path, instance: str) -> None:
 
 @volume.command()
 @click.argument("handles", nargs=-1, required=True, metavar="HANDLE...")
-@click.option("--kms-config", type=click.Path(path_type=Path), default=DEFAULT_KMS_FILE, show_default=True)
+@kms_option
 @click.option("--old", type=click.File(), required=True, help="A file with the passphrase of now.")
 @click.option("--new", type=click.File(), required=True, help="A file with the passphrase to come.")
 @place_options
@@ -132,14 +141,14 @@ def _until(one: "DeletedVolume") -> str:
 
 
 @contextmanager
-def operator_at(clusters: Path, instance: str) -> Iterator["Operator"]:
+def operator_at(clusters: Path, instance: str, kms_file: Path | None = None) -> Iterator["Operator"]:
     """The driver's parts for an operator's command."""
     from csi_driver.cli.operator import Operator  # noqa: PLC0415 - `--help` needs no Ceph
 
     try:
         failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
         check_instance(instance)
-        operator = Operator(ClustersFile(clusters), instance)
+        operator = Operator(ClustersFile(clusters), instance, kms_file)
     except (ConfigError, ValueError) as error:
         raise MisusedError(str(error)) from error
     try:

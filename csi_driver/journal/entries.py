@@ -124,6 +124,8 @@ class SnapshotEntry(Entry):
     group_handle: str = ""
     kms_id: str = ""
     """Of ceph-csi's: who keeps the key of its image. A native one has its source's."""
+    owner: str = ""
+    """Likewise the namespace."""
 
     @property
     def is_native(self) -> bool:
@@ -145,6 +147,7 @@ class SnapshotEntry(Entry):
             created_at=float(keys.get(layout.CREATED_AT, "0")),
             topology=json.loads(keys.get(layout.TOPOLOGY) or "{}"),
             group_handle=keys.get(layout.GROUP_ID, ""),
+            owner=keys.get(layout.OWNER, ""),
             kms_id=keys.get(layout.ENCRYPT_KMS, ""),
         )
 

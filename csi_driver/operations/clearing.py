@@ -47,6 +47,7 @@ def clear_volume(site: Site, uuid: str, locks: KeyedLocks) -> Swept:
         if not remove_clone_snap(site, entry):
             free_clone_snap(site, entry)
             raise Busy(f"the snap that image {entry.image_name} was cloned from cannot be removed yet")
+        _forget_key(site, entry)
         site.journal.forget(entry.uuid, State.PURGING)
         return _CLEARED
     return Swept()
@@ -84,6 +85,7 @@ def clear_snapshot(site: Site, uuid: str, locks: KeyedLocks) -> Swept:
         return _CLEARED
     if entry.state in (State.TRASHED, State.PURGING):
         _purge(site, _claim(site, site.snapshots, entry))
+        _forget_key(site, entry)
         site.snapshots.forget(entry.uuid, State.PURGING)
         return _CLEARED
     free_snapshot(site, entry)
@@ -118,6 +120,17 @@ def _claim(site: Site, journal: Journal[E], entry: E) -> E:
     if watchers := site.pool.images.watchers(entry.image_id):
         raise Busy(f"image {entry.image_id} is in the trash, and still open at {watchers[0]}")
     return journal.take_on(entry, State.PURGING, site.cluster.address)
+
+
+def _forget_key(site: Site, entry: VolumeEntry | SnapshotEntry) -> None:
+    """While an image is there, its key is: one that the trash does not have may have been taken out past the driver. Raises
+    Busy, KmsUnavailable.
+    """
+    if entry.kms_id and entry.image_id and site.pool.ancestry.has_header(entry.image_id):
+        raise Busy(
+            f"image {entry.image_id} was taken out of the trash past the driver; its key is kept as long as it is there"
+        )
+    site.forget_key(entry)
 
 
 def _purge(site: Site, entry: VolumeEntry | SnapshotEntry) -> None:

@@ -88,6 +88,7 @@ def undo(site: Site, entry: VolumeEntry) -> None:
         entry = site.journal.take_over(entry, site.cluster.address)  # of several that undo it one goes on
     if entry.is_noted:
         remove_unmade(site, entry)
+        site.forget_key(entry)  # the name is all that it is found by
         site.journal.drop_name(entry.request_name, Reserved(entry.uuid))
         return
     finish_delete(site, site.journal.mark_deleting(entry, unmade=True, maker=site.cluster.address))
@@ -99,6 +100,7 @@ def finish_delete(site: Site, entry: VolumeEntry) -> None:
     if entry.is_unmade:
         remove_unmade(site, entry)
         release_name(site, entry)
+        site.forget_key(entry)
         site.journal.forget(entry.uuid, State.DELETING)
         return
     if is_held_by_snaps(site, entry):

@@ -156,7 +156,7 @@ def _of_snapshot(there: Site, handle: Handle) -> Origin:
         )
     image_id, size_bytes = _look(there.pool, entry.image_name)
     # The Go driver wraps the key of such an image for the snapshot itself.
-    encryption = Encryption(entry.kms_id, str(handle)) if entry.kms_id else None
+    encryption = Encryption(entry.kms_id, str(handle), entry.owner) if entry.kms_id else None
     image = entry.image_name
     return Origin(handle, there.pool, image, image_id, image, size_bytes, None, encryption=encryption)
 

@@ -4,6 +4,7 @@ Two processes may look through one pool: the journal's compare gives each image 
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from zlib import crc32
@@ -11,7 +12,7 @@ from zlib import crc32
 import structlog
 
 from csi_driver.ceph.api import ImageBusy, ImageHasSnapshots, ImageKept
-from csi_driver.errors import DriverError
+from csi_driver.errors import DriverError, KmsUnavailable
 from csi_driver.journal.journal import Journal
 from csi_driver.journal.layout import State
 from csi_driver.journal.reading import E, Lost, Reserved
@@ -24,6 +25,10 @@ log = structlog.get_logger(__name__)
 
 _PACE = Pace(retry_s=10.0, first_retry_s=0.1, attempts=360)
 """A watched image, a cluster that does not answer. After an hour without progress: until the next delete or start."""
+
+
+_KEYS_AGAIN_S = 60.0
+"""For as long as it takes: nobody else comes back to an entry whose image is gone, and whose key is kept in a server."""
 
 
 class Purger:
@@ -75,6 +80,9 @@ class Purger:
             # Apart from the volume's own lock: a repeated DeleteVolume need not wait for its purge.
             with self._locks.hold(f"purge of {site.handle(uuid)}"):
                 return clear(site, uuid, self._locks)
+        except KmsUnavailable as error:
+            log.warning("purge waits for a KMS", uuid=uuid, reason=str(error))
+            return Swept(waiting=1, due_at=time.time() + _KEYS_AGAIN_S)
         except (ImageBusy, ImageHasSnapshots, ImageKept, DriverError) as error:
             log.info("purge waits for an image", uuid=uuid, reason=str(error) or type(error).__name__)
             return Swept(waiting=1)

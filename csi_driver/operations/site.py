@@ -6,7 +6,7 @@ cleared away there looked through.
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from csi_driver.ceph.api import Cluster, Clusters, Pool
 from csi_driver.errors import ClusterUnavailable, DriverError, Inconsistent, NotFound
@@ -20,6 +20,7 @@ from csi_driver.journal.makers import CLAIM_GRACE_S, Makers
 from csi_driver.journal.reading import E
 from csi_driver.model import Credentials
 from csi_driver.notices import Tell, tell_nobody
+from csi_driver.operations.volume_keys import KeptKey, KeyEnding, UnknownKeys
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Site:
     makers: Makers
     instance: str
     tell: Tell = tell_nobody
+    keys: KeyEnding = field(default_factory=UnknownKeys)
 
     @property
     def flatten_queue(self) -> FlattenQueue:
@@ -82,6 +84,11 @@ class Site:
                 journal=volume_journal(pool, self.instance),
                 snapshots=snapshot_journal(pool, self.instance),
             )
+
+    def forget_key(self, entry: VolumeEntry | SnapshotEntry) -> None:
+        """Of an image that is gone, while its entry is there. Raises KmsUnavailable."""
+        if entry.kms_id:
+            self.keys.forget(KeptKey(str(self.handle(entry.uuid)), entry.kms_id, "", entry.owner))
 
     def fence(self, entry: Entry) -> None:
         """Cut off the maker of an unfinished entry. Raises Busy within its grace time."""
@@ -129,6 +136,7 @@ class Sites:
         self._instance = instance
         self.on_first_entry: Callable[[PoolKey], None] = lambda _key: None
         self.tell: Tell = tell_nobody
+        self.keys: KeyEnding = UnknownKeys()
 
     @contextmanager
     def open(self, key: PoolKey, *, as_maker: bool = False, purpose: str = "") -> Iterator[Site]:
@@ -153,6 +161,7 @@ class Sites:
                 self._makers,
                 self._instance,
                 self.tell,
+                self.keys,
             )
 
     def own_pools(self, cluster_id: str) -> list[PoolKey]:

@@ -5,17 +5,25 @@ written in one write with the rest of a new image's metadata, before the entry i
 nobody finished, and is made anew. A clone inherits its source's, wrapped for the source's handle; the same write puts its
 own in place, or drops it.
 
+A key that a server keeps has a life of its own. It is there before the entry is complete, under a handle whose uuid the
+journal knows by then, and is removed when the image is gone, before what the image's volume is found by (`forget`).
+
 A copy's header is its source's, and so is its data key: the source's KMS tells it, and the copy's keeps it once more.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Protocol
 
-from csi_driver.errors import InvalidRequest, Unauthenticated
-from csi_driver.kms.api import FROM_SECRETS, KeyHolder, Kms, KmsEntries
+import structlog
+
+from csi_driver.errors import DriverError, InvalidRequest, KeyMissing, KmsUnavailable, Unauthenticated
+from csi_driver.kms.api import FROM_SECRETS, KeyHolder, KindNotOffered, Kms, KmsEntries
 from csi_driver.model import VolumeSpec
 from csi_driver.tracing import step
+
+log = structlog.get_logger(__name__)
 
 DEK_KEY = "rbd.csi.ceph.com/dek"
 OLD_DEK_KEY = f".{DEK_KEY}"
@@ -40,6 +48,29 @@ class KeptKey:
     kms_id: str
     kept: str
     owner: str = ""
+
+
+class KeyEnding(Protocol):
+    """What is known of keys where volumes end."""
+
+    def forget(self, key: KeptKey) -> None:
+        """Of a volume whose image is gone. Fine when nothing is kept. Raises KmsUnavailable: its record has to stay."""
+
+    def is_in_metadata(self, kms_id: str) -> bool:
+        """Whether a volume's image must have its key. False also where nobody knows."""
+
+
+class UnknownKeys:
+    """Where there is no KMS configuration."""
+
+    def forget(self, key: KeptKey) -> None:
+        if key.kms_id not in ("", FROM_SECRETS):
+            raise KmsUnavailable(
+                f"the key of volume {key.handle} is kept by {key.kms_id!r}, and no KMS entries are read here"
+            )
+
+    def is_in_metadata(self, kms_id: str) -> bool:  # noqa: ARG002 - nobody knows
+        return False
 
 
 class VolumeKeys:
@@ -73,7 +104,7 @@ class VolumeKeys:
         if not kms.has_key_per_volume and not data_key:
             return {}
         with step("keys.keep", handle):
-            kept = kms.keep(holder, data_key or kms.new_key(holder))
+            kept = kms.keep(holder, data_key or kms.new_key(holder), is_new=not data_key)
         return {DEK_KEY: kept} if kept else {}
 
     def open(self, key: KeptKey, of_context: str, passphrase: str) -> str:
@@ -87,13 +118,34 @@ class VolumeKeys:
             raise InvalidRequest(f"volume {key.handle}: {unknown}") from unknown
         return self._fetch(kms, key, passphrase)
 
+    def forget(self, key: KeptKey) -> None:
+        """As `KeyEnding` has it. Of the handle that the volume has here alone: another cluster may need it by others."""
+        if not key.kms_id:
+            return
+        try:
+            kms = self._entries.find(key.kms_id)
+            if not kms.has_key_per_volume or kms.is_in_metadata:
+                return
+            with step("keys.forget", key.handle):
+                kms.forget(KeyHolder(key.handle, namespace=key.owner))
+        except KindNotOffered as error:
+            log.warning("what keeps a volume's key is not known here; it is left", volume=key.handle, reason=str(error))
+        except DriverError as error:
+            raise KmsUnavailable(f"the key of volume {key.handle} cannot be removed yet: {error}") from error
+
+    def is_in_metadata(self, kms_id: str) -> bool:
+        try:
+            return self._entries.find(kms_id).is_in_metadata
+        except InvalidRequest:
+            return False
+
     def _fetch(self, kms: Kms, key: KeptKey, passphrase: str) -> str:
         with step("keys.fetch", key.handle):
             try:
                 return kms.fetch(KeyHolder(key.handle, passphrase, key.owner), key.kept)
-            except Unauthenticated:
+            except (Unauthenticated, KeyMissing):
                 for other in self._other_names(key.handle):
-                    with suppress(Unauthenticated):
+                    with suppress(Unauthenticated, KeyMissing):
                         return kms.fetch(KeyHolder(other, passphrase, key.owner), key.kept)
                 raise
 

@@ -210,7 +210,7 @@ class Planter:
     def _missing_key(self, number: int) -> str:
         """As the Go driver leaves a volume, but for the key."""
         planted = plant_ceph_csi_volume(self._pool, f"keyless-{number}")
-        put = {"csi.volume.encryptKMS": "sealed", "csi.volume.encryptionType": "block"}
+        put = {"csi.volume.encryptKMS": "default", "csi.volume.encryptionType": "block"}
         self._pool.objects.apply(VOLUMES.object(planted), Write(put=put))
         metadata = MetadataWrite({"rbd.csi.ceph.com/encrypted": "encrypted", "rbd.csi.ceph.com/dek": '{"dek": "'})
         self._pool.images.write_metadata(self._id(f"csi-vol-{planted}"), metadata)

@@ -23,6 +23,7 @@ class RealWorld:
     """`World` of the pool `rbd`. A block is an object; its value stands in its first byte."""
 
     block_bytes = 4 << 20
+    kms = None
 
     def __init__(self, ceph: DevCeph, pool: Pool, start: Callable[[], Replica]) -> None:
         self.pool = pool

@@ -29,17 +29,35 @@ class Invariants:
         self._volumes = volume_journal(world.pool, INSTANCE)
         self._snapshots = snapshot_journal(world.pool, INSTANCE)
         self._queue = FlattenQueue(world.pool, INSTANCE)
+        self._keys: dict[str, str] = {}
+        """Those that volumes were handed out with, by handle, and by those of their snapshots."""
 
     def hold(self, *, is_explained: bool = True) -> None:
         """is_explained: nothing stands in the pool that no entry tells of. Raises Broken."""
         for volume in self._model.volumes.values():
             if volume.life is Life.LIVE:
                 self._volume(volume)
+                self._key(volume.handle, volume.handle)
+                self._key_of_source(volume)
         for snapshot in self._model.snapshots.values():
             if snapshot.life is Life.LIVE:
                 self._snapshot(snapshot)
+                self._key(snapshot.handle, snapshot.source_handle)
         strange = self._world.unexplained() if is_explained else []
         check(not strange, f"the journal does not explain {strange}")
+
+    def _key(self, handle: str, kept_for: str) -> None:
+        """As long as it lives, and always the same."""
+        if self._world.kms is None:
+            return
+        key = self._world.kms.keys.get(kept_for, "")
+        check(key, f"the key of {handle} is gone")
+        check(self._keys.setdefault(handle, key) == key, f"the key of {handle} is another one")
+
+    def _key_of_source(self, volume: KnownVolume) -> None:
+        its_source = self._keys.get(volume.source_handle, "")
+        own = self._keys.get(volume.handle, "")
+        check(its_source in ("", own), f"{volume.spec.name} has {own}, and what it is a copy of {its_source}")
 
     def volume_entry(self, handle: str) -> VolumeEntry:
         entry = self._volumes.load(uuid_of(handle))

@@ -43,7 +43,7 @@ class History:
 
     def start(self, number: int) -> Node:
         machine = self.world.machine()
-        return Node(machine, Process(machine.clusters, f"node-{number}", self.world.key))
+        return Node(machine, Process(machine.clusters, f"node-{number}", self.world.key, self.world.kms))
 
     def live(self, history: Sequence[do.Step]) -> None:
         """Raises Broken, or what an operation raises that it must not."""

@@ -19,6 +19,7 @@ from csi_driver.operations.snapshot_deletion import SnapshotDeletion
 from csi_driver.operations.snapshots import SnapshotCreation, Soon
 from csi_driver.operations.volume_keys import VolumeKeys
 from csi_driver.orchestrator.kubernetes_secrets import read_secret
+from tests.simulation.kms import MemoryKms
 
 INSTANCE = "default"
 
@@ -35,19 +36,18 @@ class _Flattener(Flattener):
 class Process:
     """The operations of one process. identity: what its successor has too."""
 
-    def __init__(self, clusters: Clusters, identity: str, key: PoolKey) -> None:
+    def __init__(self, clusters: Clusters, identity: str, key: PoolKey, kms: MemoryKms | None = None) -> None:
         locks = KeyedLocks()
         sites = Sites(clusters, Makers(identity, INSTANCE), INSTANCE)
         self.notices: list[Notice] = []
+        keys = sites.keys = VolumeKeys(kms or KmsFile(None, read_secret))
         sites.tell = self.notices.append
         self._sites = sites
         self._key = key
         self._purger = Purger(sites, locks)
         self._purger.look_at = _later
         self._flattener = _Flattener(sites, _later)
-        self.creation = VolumeCreation(
-            sites, locks, Behind(_later, self._flattener, VolumeKeys(KmsFile(None, read_secret)))
-        )
+        self.creation = VolumeCreation(sites, locks, Behind(_later, self._flattener, keys))
         self.deletion = VolumeDeletion(sites, locks, _later)
         self.expansion = VolumeExpansion(sites, locks)
         self.snapshot_creation = SnapshotCreation(sites, locks, Soon(_later, _later))

@@ -38,6 +38,7 @@ def volume_spec(world: World, name: str, action: do.Create, source: Known | None
         capabilities=(),
         layout=ImageLayout(FULL if action.has_deep_flatten else PLAIN),
         source=copied,
+        kms_id=world.kms.kms_id if world.kms else "",
         flatten=FlattenPolicy(action.mode, soft_depth=SOFT_DEPTH, hard_depth=HARD_DEPTH),
     )
 

@@ -4,6 +4,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from tests.simulation.ending import end
+from tests.simulation.kms import MemoryKms
 from tests.simulation.machine import History
 from tests.simulation.steps import Step, histories
 from tests.simulation.virtual import virtual_world
@@ -47,7 +48,7 @@ class Run:
 
     def _live(self, steps: list[Step], order: int) -> None:
         with virtual_world() as clock:
-            history = History(MemoryWorld(clock, clones_format_2=self._clones_format_2))
+            history = History(MemoryWorld(clock, clones_format_2=self._clones_format_2, kms=MemoryKms()))
             try:
                 history.live(steps)
                 self.steps += history.taken

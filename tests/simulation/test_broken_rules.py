@@ -4,9 +4,12 @@ from collections.abc import Callable
 
 import pytest
 
+from csi_driver.journal.entries import VolumeEntry
 from csi_driver.journal.makers import Makers
 from csi_driver.operations import creation, deletion
+from csi_driver.operations.site import Site
 from csi_driver.operations.snapshots import _Creation as SnapshotCreation
+from csi_driver.operations.tombstones import is_held_by_snaps
 from tests.simulation.runs import Run
 
 SEED = 20260101
@@ -35,9 +38,31 @@ def look_at_no_mark(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SnapshotCreation, "_living_source", lambda _creation, _entry: None)
 
 
+def forget_no_key(patch: pytest.MonkeyPatch) -> None:
+    """What a server keeps stays there when the volume is gone."""
+    patch.setattr(Site, "forget_key", lambda _site, _entry: None)
+
+
+def forget_before_the_snapshots_are_gone(patch: pytest.MonkeyPatch) -> None:
+    """A delete forgets the key, and a snapshot may still be restored."""
+
+    def forget_and_look(site: Site, entry: VolumeEntry) -> bool:
+        site.forget_key(entry)
+        return is_held_by_snaps(site, entry)
+
+    patch.setattr(deletion, "is_held_by_snaps", forget_and_look)
+
+
 @pytest.mark.parametrize(
     "break_rule",
-    [look_for_no_snaps, leave_the_unmade, fence_nobody, look_at_no_mark],
+    [
+        forget_no_key,
+        forget_before_the_snapshots_are_gone,
+        look_for_no_snaps,
+        leave_the_unmade,
+        fence_nobody,
+        look_at_no_mark,
+    ],
     ids=lambda rule: rule.__name__,
 )
 def test_a_broken_rule_is_found(break_rule: Break, monkeypatch: pytest.MonkeyPatch) -> None:

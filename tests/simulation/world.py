@@ -9,6 +9,7 @@ from csi_driver.journal.flatten_queue import FlattenQueue
 from csi_driver.operations.site import PoolKey
 from tests.memory_ceph import BLOCK, Client, MemoryCeph, MemoryClusters
 from tests.memory_ceph.seam import Link
+from tests.simulation.kms import MemoryKms
 from tests.simulation.model import Content
 from tests.simulation.virtual import Clock
 
@@ -33,6 +34,10 @@ class World(Protocol):
     """One pool of one cluster. Blocks are of `block_bytes`."""
 
     block_bytes: int
+
+    @property
+    def kms(self) -> MemoryKms | None:
+        """Who keeps the keys of all volumes; None: they are not encrypted."""
 
     @property
     def key(self) -> PoolKey: ...
@@ -86,8 +91,11 @@ class MemoryWorld:
 
     block_bytes = BLOCK
 
-    def __init__(self, clock: Clock, *, clones_format_2: bool = True, saved: bytes = b"") -> None:
+    def __init__(
+        self, clock: Clock, *, clones_format_2: bool = True, saved: bytes = b"", kms: MemoryKms | None = None
+    ) -> None:
         """`saved`: what stands in the cluster from the beginning, as `MemoryCeph.save` has it."""
+        self.kms = kms
         self.key = PoolKey("dev", None, 2)
         self._clock = clock
         self.ceph = MemoryCeph(clones_format_2=clones_format_2, now=clock.time)
@@ -134,7 +142,7 @@ class MemoryWorld:
                 found.append(f"object {name}")
             if name.startswith(("csi.volumes.", "csi.snaps.", "csi.groups.", "csi.flatten.")):
                 found += [f"key {name} {key}" for key in keys]
-        return found
+        return found + [f"key of {handle}" for handle in (self.kms.keys if self.kms else ())]
 
     def unexplained(self) -> list[str]:
         objects = self.place.objects
@@ -150,6 +158,8 @@ class MemoryWorld:
         named = {**self.place.names, **{name: image_id for image_id, name in self.place.trash.items()}}
         named |= {name: image_id for image_id, name in self.place.removing.items()}
         found = [f"entry {uuid}" for uuid in entries - noted]
+        kept = self.kms.keys if self.kms else {}
+        found += [f"key of {handle}" for handle in kept if handle[-_UUID:] not in entries | begun]
         strangers = self.strangers()
         found += [
             f"image {name}"

@@ -12,7 +12,6 @@ from csi_driver.journal.group_entries import GroupEntry, Member, group_journal
 from csi_driver.journal.journal import Journal, snapshot_journal, volume_journal
 from csi_driver.journal.layout import BEGUN_PREFIX, DELETED_PREFIX, GROUPS, SNAPSHOTS, VOLUMES, Kind, State
 from csi_driver.journal.reading import E, Reserved
-from csi_driver.kms.api import FROM_SECRETS
 from csi_driver.kms.format import NotAWrappedKey, parse
 from csi_driver.operations.group_deletion import GROUP_SNAP
 from csi_driver.operations.origin import CLONE_PREFIX
@@ -143,7 +142,7 @@ def _broken_groups(site: Site, found: Survey) -> Iterator[tuple[str, str]]:
 
 
 def _keyless(site: Site, found: Survey) -> Iterator[tuple[str, str]]:
-    """Of a volume that the Go driver made nobody knows here whether its KMS keeps the key itself."""
+    """Only where the KMS entries say that the image must have it."""
     for entry in found.volumes.entries.values():
         facts = found.images.get(entry.image_name)
         if not entry.kms_id or not entry.is_usable or not facts or not facts.info:
@@ -153,7 +152,7 @@ def _keyless(site: Site, found: Survey) -> Iterator[tuple[str, str]]:
             try:
                 if kept:
                     parse(kept)
-                elif entry.kms_id != FROM_SECRETS and entry.request is not None:
+                elif site.keys.is_in_metadata(entry.kms_id):
                     yield entry.uuid, f"there is no {DEK_KEY}"
             except NotAWrappedKey as odd:
                 yield entry.uuid, f"{DEK_KEY} cannot be read: {odd}"
