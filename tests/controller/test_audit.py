@@ -42,9 +42,9 @@ def rbd_csi(ceph: DevCeph, *command: str, cluster: str = "dev") -> "subprocess.C
     )
 
 
-def audit(ceph: DevCeph) -> dict[str, list[str]]:
+def audit(ceph: DevCeph, *flags: str) -> dict[str, list[str]]:
     """Names by class."""
-    ended = rbd_csi(ceph, "audit", "--format", "json")
+    ended = rbd_csi(ceph, "audit", "--format", "json", *flags)
     found: dict[str, list[str]] = {}
     for one in json.loads(ended.stdout):
         found.setdefault(one["class"], []).append(one["name"])

@@ -162,16 +162,19 @@ def test_a_source_that_the_passphrase_itself_opens_may_have_copies_with_a_key_of
         calls.delete_until_done(volume.volume_id)
 
 
-def test_a_damaged_key_is_copied_by_nobody_and_the_audit_tells_it(calls: Calls, pool: Pool, ceph_dev: DevCeph) -> None:
+def test_a_damaged_key_is_copied_by_nobody_and_the_audit_tells_it(
+    calls: Calls, pool: Pool, ceph_dev: DevCeph, kms_file: Path
+) -> None:
+    flags = ("--kms-config", str(kms_file))
     source = calls.create("source", SIZE, parameters=SEALED)
     image_id = pool.images.find_id(image_of(source)) or ""
     for damage in (MetadataWrite({DEK: "damaged"}), MetadataWrite(drop=(DEK,))):
-        assert audit(ceph_dev).get("missing-key", []) == []
+        assert audit(ceph_dev, *flags).get("missing-key", []) == []
         kept = pool.images.get_metadata(image_of(source))[DEK]
         pool.images.write_metadata(image_id, damage)
         refused = calls.refused_at_last("copy", size_bytes=0, parameters=SEALED, source=source)
         assert (refused.code, source.volume_id in refused.message) == (grpc.StatusCode.INTERNAL, True)
-        assert audit(ceph_dev)["missing-key"] == [handle_parts(source.volume_id)[2]]
+        assert audit(ceph_dev, *flags)["missing-key"] == [handle_parts(source.volume_id)[2]]
         pool.images.write_metadata(image_id, MetadataWrite({DEK: kept}))
     calls.delete_until_done(source.volume_id)
 
