@@ -77,6 +77,21 @@ End      with the last snapshot: O `deleting`  →  I to the trash, for what is 
 An encrypted volume's key, where its KMS keeps it wrapped, is among the metadata of I, written between the making of I and O
 `complete` (operations/volume_keys.py): no row of its own, an I without it is one that is made anew.
 
+Where a server keeps it (V), it is there before O is `complete`, and goes when the image is gone, before what leads to it:
+
+Create   … I  →  V, by compare with nothing  →  O `complete`
+Purge    O `purging`  →  T purged  →  V removed  →  O removed  →  D dropped
+Undo     … I removed  →  K dropped, D put  →  V removed  →  O removed  →  D
+         beside the name: I removed  →  V removed  →  K and M dropped
+
+  O            I, T    V    reached by                   create by name          delete by handle   behind the answers
+  making, or M any     –/V  create                       I made anew; a new       undo               –
+                                                         volume has what V holds
+  deleting, unmade –   V    undo, I removed              go on                   go on              V removed, O, D
+  purging      –       V    purge, T purged; the server  start                   OK                 V removed, O, D; as long
+                            may be down                                           as it takes
+  purging      –       –    purge, V removed             start                   OK                 O, D
+
 Expand    O `resizer`, by compare with it and the size  →  I grown  →  O's size, and `resizer` empty, in one write
 
   O            I             reached by           expand                                  delete
