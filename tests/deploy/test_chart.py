@@ -112,6 +112,18 @@ def test_the_node_half_may_read_nodes_where_it_may_have_to(value: str, may_read:
     assert any(name.endswith("-node") for name in roles) == may_read
 
 
+def test_an_entry_that_logs_in_finds_the_token_of_its_pod_and_tokens_are_reviewed_where_asked() -> None:
+    for flags, is_mounted in (((), False), (EVERYTHING, True), (("--set", "kms.existingConfigMap=theirs"), True)):
+        (node,) = [one for one in objects(*flags) if one["kind"] == "DaemonSet"]
+        assert node["spec"]["template"]["spec"]["automountServiceAccountToken"] is is_mounted
+    reviewing = [
+        one
+        for one in objects("--set", "kms.tokenReviews=true")
+        if one["kind"] == "ClusterRoleBinding" and one["roleRef"]["name"] == "system:auth-delegator"
+    ]
+    assert [one["name"].rpartition("-")[2] for one in reviewing[0]["subjects"]] == ["controller", "node"]
+
+
 def test_kms_entries_reach_both_halves_and_secrets_are_read_by_name_alone() -> None:
     secrets = "kms.secrets[0].name=phrases,kms.secrets[0].namespaces={shop,office}"
     flags = (*EVERYTHING, "--set", secrets)
