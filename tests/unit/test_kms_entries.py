@@ -11,6 +11,7 @@ from csi_driver.config import DEFAULT_KMS_FILE, ConfigError
 from csi_driver.errors import Inconsistent, InvalidRequest, Unauthenticated
 from csi_driver.kms.api import KeyHolder
 from csi_driver.kms.entries import KmsFile
+from csi_driver.kms.vault_entry import Login, parse_vault
 from tests.unit.test_key_wrapping import BY_GO, HANDLE, KEY, PHRASE
 
 HOLDER = KeyHolder(HANDLE, PHRASE)
@@ -113,6 +114,13 @@ def test_a_kind_of_the_go_driver_that_is_not_offered_hinders_no_other_entry(tmp_
         ('{"a": {"encryptionKMSType": "metadata", "secretName": ["x"]}}', r"secretName is \['x'\]"),
         ('{"a": {"encryptionKMSType": "metadata", "secretName": "a\\nb"}}', "secretName is"),
         ('{"a": {"encryptionKMSType": "metadata", "secretNamespace": "b"}}', "secretName is missing"),
+        ('{"a": {"encryptionKMSType": "vault"}}', "entry 'a': vaultAddress is ''"),
+        ('{"a": {"encryptionKMSType": "vaulttokens", "vaultAddress": "vault:8200"}}', "vaultAddress is 'vault:8200'"),
+        ('{"a": {"encryptionKMSType": "vault", "vaultAddress": "http://v", "vaultRole": 1}}', "vaultRole is 1"),
+        (
+            '{"a": {"encryptionKMSType": "vault", "vaultAddress": "http://v", "vaultCAVerify": "so"}}',
+            "allowed are true and",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_meant_is_refused_with_entry_field_and_value(
@@ -121,6 +129,32 @@ def test_a_file_that_cannot_be_meant_is_refused_with_entry_field_and_value(
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(ConfigError, match=said):
         KmsFile(tmp_path / "config.json", no_secret)
+
+
+@pytest.mark.parametrize("key", ["tenants", "vaultClientCertFromSecret", "vaultClientCertKeyFromSecret"])
+def test_an_entry_of_a_vault_that_asks_for_more_is_refused_when_it_is_used(tmp_path: Path, key: str) -> None:
+    vault = {"encryptionKMSType": "vaulttokens", "vaultAddress": "http://v"}
+    file = entries(tmp_path, far={**vault, key: "x"}, near={**vault, key: ""})
+    assert not file.find("near").is_in_metadata
+    with pytest.raises(InvalidRequest, match=f"'far', whose entry has {key}, which is not offered"):
+        file.find("far")
+
+
+@pytest.mark.parametrize(
+    ("path", "mount"),
+    [
+        ("", "kubernetes"),
+        ("/v1/auth/kubernetes/login", "kubernetes"),
+        ("/v1/auth/clusters/one/login", "clusters/one"),
+        ("auth/k8s", "k8s"),
+        ("k8s", "k8s"),
+    ],
+)
+def test_the_way_to_log_in_is_read_as_the_go_driver_reads_it(path: str, mount: str) -> None:
+    keys = {"vaultAddress": "http://v", **({"vaultAuthPath": path} if path else {})}
+    auth = parse_vault("far", keys, has_tokens=False).auth
+    assert isinstance(auth, Login)
+    assert (auth.mount, auth.role) == (mount, "csi-kubernetes")
 
 
 def test_a_named_file_must_be_there(tmp_path: Path) -> None:
