@@ -11,7 +11,7 @@ _SOURCE = Path(__file__).parent / "go"
 
 
 def vault_server() -> Path:
-    """The program as go.mod and main.go say; without it some ten minutes on two cores."""
+    """The program as go.mod and main.go say. Its build takes some ten minutes on two cores: `python -m tests.kms.binary`."""
     source = b"".join((_SOURCE / name).read_bytes() for name in ("go.mod", "go.sum", "main.go"))
     home = Path(os.environ.get("XDG_CACHE_HOME", "/var/cache")) / "rbd-csi" / "vault"
     program = home / hashlib.sha256(source).hexdigest()[:16]
@@ -23,3 +23,7 @@ def vault_server() -> Path:
         subprocess.run(command, cwd=_SOURCE, env=environment, check=True)
         unfinished.rename(program)
     return program
+
+
+if __name__ == "__main__":
+    print(vault_server())  # noqa: T201
