@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -245,8 +246,9 @@ class _NamedServer(HTTPAdapter):
         super().init_poolmanager(*arguments, **options, server_hostname=self._name, assert_hostname=self._name)
 
 
+@cache
 def _in_memory(text: str) -> str:
-    """A file for the library, on no disk; as long as the process lives."""
+    """A file for the library, on no disk; as long as the process lives, so that each text has one."""
     descriptor = os.memfd_create("vault-ca", os.MFD_CLOEXEC)
     os.write(descriptor, text.encode())
     return str(Path("/proc/self/fd") / str(descriptor))
