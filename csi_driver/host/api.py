@@ -101,6 +101,9 @@ class Recovery(Protocol):
     Whoever holds a volume may be one that waits, an unmount above all. So these need no lock but the attacher's own.
     """
 
+    def lost_volumes(self) -> Sequence[str]:
+        """Ids of volumes that may have a lost device. Asked every few seconds: where all is well it reads little."""
+
     def is_lost(self, attachment: Attachment) -> bool: ...
 
     def serve_again(self, attachment: Attachment, address: ImageAddress, options: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ names it; what a program serves, its arguments say. A device that has lost its p
 (Linux: Documentation/ABI/testing/sysfs-block-nbd; rbd-nbd(8))
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +21,11 @@ def cookie_of(attachment: Attachment) -> str:
     An image that is a volume without a journal has its name for an id, and others may have it in other pools.
     """
     return attachment.spec if attachment.volume_id == attachment.image else attachment.volume_id
+
+
+def volume_of(cookie: str) -> str:
+    """The volume's id of `cookie_of`."""
+    return cookie.rpartition("/")[2]
 
 
 @dataclass(frozen=True)
@@ -59,27 +65,32 @@ class NbdDevices:
         return [one for one in self._all() if one.pid in pids or str(one.device.path) in named]
 
     def lost(self, attachment: Attachment) -> list[ConnectedDevice]:
-        """What waits for another program: the kernel has it connected, and nobody serves the image.
-
-        Asked for each volume of a node every few seconds: where all is well it reads little.
-        """
-        cookie = cookie_of(attachment)
-        waiting = [one for block in self._blocks() if _text(block / "backend") == cookie and (one := self._read(block))]
-        if not waiting or any(_serves(self._server(one.pid), attachment) for one in waiting):
+        """What waits for another program: the kernel has it connected, and nobody serves the image."""
+        if self.servers(attachment):
             return []
-        return [] if self.servers(attachment) else waiting
+        return [one for one in self._all() if one.cookie == cookie_of(attachment)]
+
+    def lost_volumes(self) -> list[str]:
+        """Ids of volumes whose devices wait, whatever their images: by cookies, which tell them."""
+        waiting = [one for one in self._all() if one.cookie and not self._server(one.pid)]
+        if not waiting:
+            return []
+        served = {one.device for one in self._servers()}
+        return [volume_of(one.cookie) for one in waiting if str(one.device.path) not in served]
 
     def _all(self) -> list[ConnectedDevice]:
-        return [one for one in map(self._read, self._blocks()) if one]
-
-    def _blocks(self) -> list[Path]:
-        found = (self._sys / "block").glob("nbd[0-9]*")
-        return sorted(found, key=lambda path: int(path.name.removeprefix("nbd")))
+        blocks = sorted((self._sys / "block").glob("nbd[0-9]*"), key=lambda path: int(path.name.removeprefix("nbd")))
+        return [one for one in map(self._read, blocks) if one]
 
     def servers(self, attachment: Attachment) -> list[Server]:
         """Of the image, also with other rights. One that starts is there twice for a moment."""
-        found = (self._server(int(entry.name)) for entry in self._proc.glob("[0-9]*"))
-        return sorted((one for one in found if one and _serves(one, attachment)), key=lambda server: server.pid)
+        found = [one for one in self._servers() if one.spec == attachment.spec]
+        return sorted(found, key=lambda server: server.pid)
+
+    def _servers(self) -> Iterator[Server]:
+        for entry in self._proc.glob("[0-9]*"):
+            if server := self._server(int(entry.name)):
+                yield server
 
     def _server(self, pid: int) -> Server | None:
         try:
@@ -106,10 +117,6 @@ def _parse(pid: int, words: list[str]) -> Server | None:
         return None
     named = [path for option, path in pairwise(words) if option == "--device"]
     return Server(pid, specs[0], is_read_only="--read-only" in words, device="".join(named[:1]))
-
-
-def _serves(server: Server | None, attachment: Attachment) -> bool:
-    return server is not None and server.spec == attachment.spec
 
 
 def _text(path: Path) -> str:

@@ -27,6 +27,9 @@ class NbdRecovery:
         self._devices = devices
         self._lock_file = lock_file
 
+    def lost_volumes(self) -> list[str]:
+        return self._devices.lost_volumes()
+
     def is_lost(self, attachment: Attachment) -> bool:
         return bool(self._devices.lost(attachment))
 

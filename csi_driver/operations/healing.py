@@ -12,12 +12,13 @@ what is asked from then on, but not what was on its way to the program that died
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import structlog
 
 from csi_driver import tracing
-from csi_driver.errors import DriverError, Rejected
+from csi_driver.errors import DriverError, Inconsistent, Rejected
 from csi_driver.host.api import Machine, Recovery
 from csi_driver.model import ImageAddress, StaticImage
 from csi_driver.operations import mounters
@@ -35,13 +36,9 @@ _EVERY_S = 10.0
 
 def serve_lost(machine: Machine, record: StageRecord, address: Callable[[], ImageAddress]) -> None:
     """For a call that has credentials. Raises what asking for the address does, and Attacher.attach."""
-    recovery = _recovery(machine, record)
+    recovery = mounters.by_name(machine.attachers, record.attacher).recovery
     if recovery and recovery.is_lost(record.attachment):
         recovery.serve_again(record.attachment, address(), record.map_options)
-
-
-def _recovery(machine: Machine, record: StageRecord) -> Recovery | None:
-    return mounters.by_name(machine.attachers, record.attacher).recovery
 
 
 @dataclass
@@ -80,10 +77,12 @@ class Healing:
 
     def _find(self) -> dict[str, _Lost]:
         found = {}
-        for stage in self._staged.all():
-            recovery = _recovery(self._machine, stage.record)
-            if recovery and recovery.is_lost(stage.record.attachment):
-                found[stage.place.volume_id] = _Lost(stage.record, recovery)
+        for recovery in filter(None, (one.recovery for one in self._machine.attachers)):
+            for volume_id in recovery.lost_volumes():
+                with suppress(Inconsistent):  # a record that cannot be read is told by the calls of its volume
+                    for stage in self._staged.stages_of(volume_id):
+                        if recovery.is_lost(stage.volume.record.attachment):
+                            found[volume_id] = _Lost(stage.volume.record, recovery)
         return found
 
     def _heal(self, lost: _Lost) -> None:

@@ -56,9 +56,6 @@ class StagedVolumes:
         """Where a volume is staged: one place, unless it was staged at two paths."""
         return list(self._stages(lambda _mount, place: place.volume_id == volume_id))
 
-    def all(self) -> list[StagedHere]:
-        return [found.volume for found in self._stages(lambda _mount, _place: True)]
-
     def _stages(self, is_meant: Callable[[Mount, StagePlace], bool]) -> Iterator[Found]:
         """Records are read where the mount and its place are meant alone."""
         for mount in self._mounts.table():

@@ -8,7 +8,7 @@ import pytest
 from csi_driver.errors import InvalidRequest
 from csi_driver.host.api import Attachment
 from csi_driver.host.nbd import NbdAttacher
-from csi_driver.host.nbd_devices import NbdDevices, cookie_of
+from csi_driver.host.nbd_devices import NbdDevices, cookie_of, volume_of
 from csi_driver.model import Credentials, ImageAddress
 
 IMAGE = Attachment("vol", "rbd", "ns", "csi-vol-1", read_only=False)
@@ -88,6 +88,7 @@ def test_a_device_that_another_program_has_taken_on_is_its(tmp_path: Path) -> No
     (one,) = devices(tmp_path).connected(IMAGE)
     assert str(one.device.path) == "/dev/nbd3"
     assert devices(tmp_path).lost(IMAGE) == []
+    assert devices(tmp_path).lost_volumes() == ["other"]
 
 
 def test_a_device_whose_program_has_ended_is_known_by_its_cookie(tmp_path: Path) -> None:
@@ -97,6 +98,7 @@ def test_a_device_whose_program_has_ended_is_known_by_its_cookie(tmp_path: Path)
     program(tmp_path, 9, "rbd-nbd", "map", "rbd/ns/csi-vol-2")
     (one,) = devices(tmp_path).lost(IMAGE)
     assert (str(one.device.path), one.is_read_only) == ("/dev/nbd3", True)
+    assert devices(tmp_path).lost_volumes() == ["vol"]
     attacher = NbdAttacher(tmp_path / "run", devices(tmp_path))
     assert attacher.recovery.is_lost(IMAGE)
     assert attacher.find(IMAGE) is None
@@ -106,7 +108,9 @@ def test_a_device_whose_program_has_ended_is_known_by_its_cookie(tmp_path: Path)
 def test_an_image_that_no_journal_knows_is_known_by_its_pool_and_name() -> None:
     """Its id is its name, which is the only one of its pool alone."""
     assert cookie_of(IMAGE) == "vol"
-    assert cookie_of(replace(IMAGE, volume_id="csi-vol-1")) == "rbd/ns/csi-vol-1"
+    static = replace(IMAGE, volume_id="csi-vol-1")
+    assert cookie_of(static) == "rbd/ns/csi-vol-1"
+    assert [volume_of(cookie_of(one)) for one in (IMAGE, static)] == ["vol", "csi-vol-1"]
 
 
 def test_nothing_is_found_where_nothing_is(tmp_path: Path) -> None:
