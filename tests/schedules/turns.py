@@ -1,58 +1,37 @@
-"""Threads that take turns: one runs until it gives its turn to another, so that a schedule alone decides the order."""
+"""Bodies that take turns: one runs until it gives its turn to another, so that a schedule alone decides the order.
 
-import threading
+They are greenlets, in one thread: threads that hand a lock to each other took a tenth more time.
+"""
+
 from collections.abc import Callable, Sequence
 
-SEATS = 3
-
-
-class _Seat:
-    """A thread that is kept for the next schedule."""
-
-    def __init__(self, turns: "Turns", number: int) -> None:
-        self.turn = threading.Lock()
-        self.turn.acquire()
-        self.body: Callable[[], None] = lambda: None
-        self._turns = turns
-        self._number = number
-        threading.Thread(target=self._sit, name=f"schedule-{number}", daemon=True).start()
-
-    def _sit(self) -> None:
-        while True:
-            self.turn.acquire()
-            self.body()
-            self._turns.left(self._number)
+from greenlet import getcurrent, greenlet
 
 
 class Turns:
-    """A few threads, and whose turn it is."""
+    """A few bodies, and whose turn it is."""
 
     def __init__(self) -> None:
-        self._seats = [_Seat(self, number) for number in range(SEATS)]
-        self._all_left = threading.Lock()
-        self._all_left.acquire()
+        self._seats: list[greenlet] = []
         self.present: list[int] = []
         """Those that have not come to their end, in order."""
         self.whose: int | None = None
 
     def run(self, bodies: Sequence[Callable[[], None]], first: int) -> None:
         """Until all have come to their end. A body raises nothing."""
+        here = getcurrent()
+        self._seats = [greenlet(body, here) for body in bodies]
         self.present = list(range(len(bodies)))
-        for seat, body in zip(self._seats, bodies, strict=False):
-            seat.body = body
         self.whose = first
-        self._seats[first].turn.release()
-        self._all_left.acquire()
+        while self.whose is not None:
+            self._seats[self.whose].switch()
+            self._leave(self.whose)
 
     def give(self, to: int) -> None:
         """By the one whose turn it is; returns when it has it again."""
-        here = self.whose
-        assert here is not None
-        if to == here:
-            return
-        self.whose = to
-        self._seats[to].turn.release()
-        self._seats[here].turn.acquire()
+        if to != self.whose:
+            self.whose = to
+            self._seats[to].switch()
 
     def others(self) -> list[int]:
         """Those that one may be given to, the next one first."""
@@ -64,14 +43,10 @@ class Turns:
             + [one for one in self.present if one < here]
         )
 
-    def left(self, number: int) -> None:
+    def _leave(self, number: int) -> None:
+        """The one whose turn it is has come to its end: it is another's."""
         self.present.remove(number)
-        if not self.present:
-            self.whose = None
-            self._all_left.release()
-            return
-        self.whose = self.present[number % len(self.present)]
-        self._seats[self.whose].turn.release()
+        self.whose = self.present[number % len(self.present)] if self.present else None
 
 
 class TurnLock:
