@@ -26,7 +26,7 @@ from tests.memory_ceph import state
 from tests.memory_ceph.ancestry import MemoryAncestry
 from tests.memory_ceph.groups import MemoryGroups
 from tests.memory_ceph.objects import MemoryObjects
-from tests.memory_ceph.seam import Client, Link, seam
+from tests.memory_ceph.seam import Client, Crash, Link, seam
 from tests.memory_ceph.snaps import MemoryImages
 
 FREE_BYTES = 1 << 40
@@ -96,17 +96,18 @@ class Connection:
         self.guard = ceph.guard
         self._client = client
         self._credentials = credentials
+        self._pools: dict[int, MemoryPool] = {}
 
     @property
     def link(self) -> Link:
         return self
 
     def begin(self, call: str) -> None:
-        self._client.reach(f"{call}:before", self)
+        self.reach(f"{call}:before")
         self.refuse_fenced(call)
 
     def refuse_fenced(self, call: str) -> None:
-        if self.is_fenced(call):
+        if self.ceph.blocklist and self.is_fenced(call):
             self.replace()
             raise ClusterUnavailable(f"{call}: this client was put on the cluster's blocklist; it connects anew")
 
@@ -115,7 +116,9 @@ class Connection:
         return (self.making_address if call in _MAKING_CALLS else self.address) in self.ceph.blocklist
 
     def reach(self, point: str) -> None:
-        self._client.reach(point, self)
+        if self._client.is_dead:
+            raise Crash(point)
+        self._client.at_point(point, self)
 
     @contextmanager
     def watching(self, image: state.StoredImage) -> Iterator[None]:
@@ -133,7 +136,9 @@ class Connection:
     def pool(self, pool: str | int) -> Iterator["MemoryPool"]:
         for pool_id, name in self.ceph.pools.items():
             if pool in (pool_id, name):
-                yield MemoryPool(self, pool_id, name)
+                if pool_id not in self._pools:
+                    self._pools[pool_id] = MemoryPool(self, pool_id, name)
+                yield self._pools[pool_id]
                 return
         raise PoolMissing(f"cluster {self.entry.cluster_id!r} has no pool {pool!r}")
 

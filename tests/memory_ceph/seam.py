@@ -29,7 +29,7 @@ class Link(Protocol):
     """A connection, as the calls on it see it."""
 
     def begin(self, call: str) -> None:
-        """Raises ClusterUnavailable for a client on the blocklist, or what the client's test wants."""
+        """The point before it. Raises ClusterUnavailable for a client on the blocklist, or what the client's test wants."""
 
     def refuse_fenced(self, call: str) -> None:
         """Where a call goes on after a point within it. Raises ClusterUnavailable for a client on the blocklist."""
@@ -55,11 +55,6 @@ class Client:
     def __init__(self) -> None:
         self.is_dead = False
         self.at_point: Callable[[str, Link], None] = _go_on
-
-    def reach(self, point: str, link: Link) -> None:
-        if self.is_dead:
-            raise Crash(point)
-        self.at_point(point, link)
 
     def die(self, point: str) -> None:
         self.is_dead = True

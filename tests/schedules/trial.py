@@ -49,13 +49,6 @@ class Outcome:
     """Classes of what only the audit has found."""
 
 
-class _NoGuard:
-    """One thread runs at a time, and its turn may be given away within a call."""
-
-    def __enter__(self) -> None: ...
-    def __exit__(self, *_: object) -> None: ...
-
-
 class _Threading:
     """In place of the module, for the one lock of the driver that is held while Ceph is called."""
 
@@ -69,7 +62,6 @@ def run(schedule: Schedule, turns: Turns, *, clones_format_2: bool) -> Outcome:
     with virtual_world(seed=1) as clock, pytest.MonkeyPatch.context() as patch:
         patch.setattr(makers, "threading", _Threading)
         world = MemoryWorld(clock, clones_format_2=clones_format_2, saved=scene.ceph)
-        world.ceph.guard = _NoGuard()
         clock.sleep(2 * WAIT_S)
         trial = Trial(schedule, world, scene.known(), turns)
         trial.run(clock)
@@ -96,12 +88,13 @@ class Trial(History):
         self.outcome = Outcome()
         super().__init__(world, model)
         self.calls.is_asked_for_elsewhere = self._is_asked_for_elsewhere
-        self.nodes.append(self.start(2))
+        if any(operation.replica == 2 for operation in schedule.operations):
+            self.nodes.append(self.start(2))
 
     def start(self, number: int) -> Node:
         node = super().start(number)
         client = _client(node)
-        client.at_point = lambda point, link: self._come_to(point, link, client)
+        client.at_point = partial(self._come_to, client)
         return node
 
     def run(self, clock: Clock) -> None:
@@ -117,7 +110,8 @@ class Trial(History):
             self._turns.run(bodies, self._schedule.first)
             clock.on_sleep = lambda: None
             self._asked.clear()
-            if self.outcome.failure is None:
+            # one that never came to its fault does not count, and is not worth its end
+            if self.outcome.failure is None and self.outcome.struck is not None:
                 self._settle()
                 self._end()
         except Exception as error:  # noqa: BLE001 - whatever it is, this schedule has shown it
@@ -155,7 +149,7 @@ class Trial(History):
         except Exception as error:  # noqa: BLE001 - whatever it is, this schedule has shown it
             self.outcome.failure = self.outcome.failure or error
 
-    def _come_to(self, point: str, link: Link, client: Client) -> None:
+    def _come_to(self, client: Client, point: str, link: Link) -> None:
         if self._is_quiet:
             return
         whose, trace = self._turns.whose, self.outcome.trace
