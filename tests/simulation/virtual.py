@@ -1,6 +1,7 @@
 """Time and uuids that are decided by the history alone, in place of those of the driver's modules."""
 
 import random
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -56,6 +57,17 @@ class Uuids:
         return uuid.UUID(int=self._random.getrandbits(128), version=4)
 
 
+class _Renewing:
+    """In place of the module `threading` where a lease is kept: that waits in real time, and none passes within a step."""
+
+    Event = threading.Event
+
+    class Thread:
+        def __init__(self, **_: object) -> None: ...
+        def start(self) -> None: ...
+        def join(self) -> None: ...
+
+
 @contextmanager
 def virtual_world(seed: int = 0) -> Iterator[Clock]:
     """The clock of the driver while this lasts. seed: of the uuids."""
@@ -65,8 +77,7 @@ def virtual_world(seed: int = 0) -> Iterator[Clock]:
             patch.setattr(module, "time", clock)
         for naming in _NAMING:
             patch.setattr(naming, "uuid", uuids)
-        # It waits in real time, and none passes within a step.
-        patch.setattr(election.Lease, "keep", lambda _lease: None)
+        patch.setattr(election, "threading", _Renewing)
         patch.setattr(relief, "RELIEF_AT", RELIEF_AT)
         patch.setattr(flatten_course.Course, "look_on", lambda _course: None)
         yield clock
