@@ -37,7 +37,6 @@ from csi_driver.operations.flattener import Flattener
 from csi_driver.operations.group_deletion import GroupDeletion
 from csi_driver.operations.group_lookup import GroupLookup
 from csi_driver.operations.groups import GroupCreation
-from csi_driver.operations.healing import Healer
 from csi_driver.operations.health_listing import HealthListing
 from csi_driver.operations.listing import Listing
 from csi_driver.operations.lookup import VolumeLookup
@@ -87,7 +86,6 @@ class Driver:
         self._config = config
         self._clusters_file = clusters_file
         self._gates = Gates()
-        self._watchdog = Watchdog(self._gates.calls, config.timeout_s)
         self._clusters = RadosClusters(clusters_file.entries, _timeouts(config.timeout_s))
         # Of its own, and soon tired: that a cluster does not answer is what health has to say in time.
         health_clusters = RadosClusters(clusters_file.entries, _HEALTH_TIMEOUTS)
@@ -109,7 +107,11 @@ class Driver:
         self._sites.keys = self._keys
         self._pool_usages = PoolUsages(health_clusters, clusters_file.own_ids)
         self._node = self._node_operations() if config.node else None
-        self._healer = Healer(self._node.healing.look) if self._node else None
+        self._rounds = [Watchdog(self._gates.calls, config.timeout_s).rounds, self._readiness.rounds]
+        if self._node:
+            self._rounds += [self._registration.rounds, self._node.healing.rounds]
+        if config.metrics_address:
+            self._rounds.append(self._pool_usages.rounds)
         self._server = Server(config.socket_path, config.timeout_s, self._services(), self._translation())
 
     def _translation(self) -> Callable[[str], str] | None:
@@ -126,17 +128,13 @@ class Driver:
     def start(self) -> None:
         """Raises ConfigError, DriverError: an address or a file that cannot be opened."""
         self._observe()
-        self._watchdog.start()
-        self._readiness.start()
-        if self._healer:
-            self._registration.start()
-            self._healer.start()
+        for rounds in self._rounds:
+            rounds.start()
         self._server.start()
 
     def _observe(self) -> None:
         self._at_end += observation.trace(self._config)
         if self._config.metrics_address:
-            self._pool_usages.start()
             observation.serve_metrics(self._config.metrics_address, self._state())
 
     def _state(self) -> "State":
@@ -159,12 +157,8 @@ class Driver:
 
     def stop(self, grace_s: float) -> bool:
         """Whether all calls ended within the grace time."""
-        self._watchdog.stop()
-        self._readiness.stop()
-        self._pool_usages.stop()
-        self._registration.stop()
-        if self._healer:
-            self._healer.stop()
+        for rounds in self._rounds:
+            rounds.stop()
         self._purger.stop()
         self._flattener.stop()
         self._server.stop(grace_s)

@@ -25,6 +25,7 @@ from csi_driver.operations import mounters
 from csi_driver.operations.stage_parts import Locator
 from csi_driver.operations.stage_record import StageRecord
 from csi_driver.operations.staged_volumes import StagedVolumes
+from csi_driver.rounds import Rounds
 
 log = structlog.get_logger(__name__)
 
@@ -61,19 +62,21 @@ class Healing:
         self._staged = StagedVolumes(machine.mounts)
         self._lost: dict[str, _Lost] = {}
         """By volume id."""
+        self.rounds = Rounds("healer", self._look)
 
-    def look(self) -> None:
-        """One round; does not wait for what it starts."""
+    def _look(self) -> float:
+        """Does not wait for what it starts."""
         try:
             found = self._find()
         except (DriverError, OSError) as error:
             log.warning("the staged volumes cannot be looked through", reason=str(error))
-            return
+            return _EVERY_S
         self._lost = {volume_id: self._lost.get(volume_id, lost) for volume_id, lost in found.items()}
         for lost in self._lost.values():
             if not lost.is_worked_on and sum(one.is_worked_on for one in self._lost.values()) < _AT_ONCE:
                 lost.is_worked_on = True
                 threading.Thread(target=self._heal, args=(lost,), name="healing", daemon=True).start()
+        return _EVERY_S
 
     def _find(self) -> dict[str, _Lost]:
         found = {}
@@ -91,6 +94,7 @@ class Healing:
         try:
             lost.recovery.serve_again(record.attachment, self._address(record), record.map_options)
             log.info("a device that had lost its program is served again", volume=volume_id)
+            lost.since, lost.told = time.monotonic(), ""  # it may be lost again before a round has seen it whole
         except Rejected as final:
             _tell(lost, str(final))
             if time.monotonic() - lost.since > lost.recovery.patience_s(record.map_options):
@@ -125,22 +129,3 @@ def _tell(lost: _Lost, reason: str) -> None:
             volume=lost.record.attachment.volume_id,
             reason=reason,
         )
-
-
-class Healer:
-    """Rounds of healing, for as long as the node half runs; the first at its start."""
-
-    def __init__(self, look: Callable[[], None]) -> None:
-        self._look = look
-        self._stopping = threading.Event()
-
-    def start(self) -> None:
-        threading.Thread(target=self._watch, name="healer", daemon=True).start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-
-    def _watch(self) -> None:
-        self._look()
-        while not self._stopping.wait(_EVERY_S):
-            self._look()

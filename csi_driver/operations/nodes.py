@@ -13,6 +13,7 @@ import structlog
 from csi_driver.errors import AccessDenied, DriverError, NotFound
 from csi_driver.journal.nodes import NodeClaims, NodeRecord, NodeRegister
 from csi_driver.operations.site import PoolKey, Site, Sites
+from csi_driver.rounds import Rounds
 
 log = structlog.get_logger(__name__)
 
@@ -90,14 +91,7 @@ class NodeRegistration:
         self._cluster_ids = cluster_ids
         self._record = record
         self._tried = threading.Event()
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="node-registration", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._ended.set()
+        self.rounds = Rounds("node-registration", self._look)
 
     def await_tried(self, timeout_s: float) -> bool:
         """Until the record was written wherever that is possible now; whether that was in time."""
@@ -108,13 +102,12 @@ class NodeRegistration:
         known = [self._register_in(cluster_id) for cluster_id in self._cluster_ids()]
         return all(known)
 
-    def _run(self) -> None:
-        if not self._cluster_ids():
+    def _look(self) -> float:
+        if not self._tried.is_set() and not self._cluster_ids():
             log.info("this node is not registered: the clusters file names no credentials; only Kubernetes can know it")
-        while not self._ended.is_set():
-            is_known = self.register()
-            self._tried.set()
-            self._ended.wait(_LOOK_AGAIN_S if is_known else _TRY_AGAIN_S)
+        is_known = self.register()
+        self._tried.set()
+        return _LOOK_AGAIN_S if is_known else _TRY_AGAIN_S
 
     def _register_in(self, cluster_id: str) -> bool:
         try:

@@ -7,6 +7,7 @@ import structlog
 
 from csi_driver.ceph.api import Clusters, PoolUsage
 from csi_driver.errors import DriverError
+from csi_driver.rounds import Rounds
 
 log = structlog.get_logger(__name__)
 
@@ -23,28 +24,21 @@ class PoolUsages:
         self._clusters = clusters
         self._cluster_ids = cluster_ids
         self._every_s = every_s
-        self._stopping = threading.Event()
+        self.rounds = Rounds("pool usage", self._look)
         self._guard = threading.Lock()
         self._usages: Usages = {}
-
-    def start(self) -> None:
-        threading.Thread(target=self._watch, name="pool usage", daemon=True).start()
-
-    def stop(self) -> None:
-        self._stopping.set()
 
     def known(self) -> Usages:
         with self._guard:
             return dict(self._usages)
 
-    def _watch(self) -> None:
-        while not self._stopping.is_set():
-            usages: Usages = {}
-            for cluster_id in self._cluster_ids():
-                usages |= self._ask(cluster_id)
-            with self._guard:
-                self._usages = usages
-            self._stopping.wait(self._every_s)
+    def _look(self) -> float:
+        usages: Usages = {}
+        for cluster_id in self._cluster_ids():
+            usages |= self._ask(cluster_id)
+        with self._guard:
+            self._usages = usages
+        return self._every_s
 
     def _ask(self, cluster_id: str) -> Usages:
         try:

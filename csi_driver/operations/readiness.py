@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 import structlog
 
 from csi_driver.errors import DriverError, NotReady
+from csi_driver.rounds import Rounds
 
 log = structlog.get_logger(__name__)
 
@@ -20,17 +21,11 @@ class Readiness:
         """`check` raises DriverError when a cluster cannot be reached."""
         self._cluster_ids = cluster_ids
         self._check = check
-        self._stopping = threading.Event()
+        self.rounds = Rounds("readiness", self._look)
         self._guard = threading.Lock()
         self._troubles: dict[str, str] | None = None
         self._is_any_up = False
         self._was_any_up = False
-
-    def start(self) -> None:
-        threading.Thread(target=self._watch, name="readiness", daemon=True).start()
-
-    def stop(self) -> None:
-        self._stopping.set()
 
     def is_ready(self) -> bool:
         """False while the driver starts: until a cluster was reached for the first time (docs/decisions/0026).
@@ -59,21 +54,20 @@ class Readiness:
         with self._guard:
             return dict(self._troubles or {})
 
-    def _watch(self) -> None:
-        while not self._stopping.is_set():
-            troubles: dict[str, str] = {}
-            is_any_up = False
-            for cluster_id in self._cluster_ids():
-                try:
-                    self._check(cluster_id)
-                    is_any_up = True
-                except DriverError as error:
-                    troubles[cluster_id] = str(error)
-                    log.warning("cluster cannot be reached", cluster=cluster_id, reason=str(error))
-                except Exception as error:
-                    troubles[cluster_id] = f"cluster {cluster_id!r}: unknown fault {error!r}"
-                    log.exception("cluster cannot be looked at", cluster=cluster_id)
-            with self._guard:
-                self._troubles, self._is_any_up = troubles, is_any_up
-                self._was_any_up |= is_any_up
-            self._stopping.wait(_CALM_S if is_any_up else _EAGER_S)
+    def _look(self) -> float:
+        troubles: dict[str, str] = {}
+        is_any_up = False
+        for cluster_id in self._cluster_ids():
+            try:
+                self._check(cluster_id)
+                is_any_up = True
+            except DriverError as error:
+                troubles[cluster_id] = str(error)
+                log.warning("cluster cannot be reached", cluster=cluster_id, reason=str(error))
+            except Exception as error:
+                troubles[cluster_id] = f"cluster {cluster_id!r}: unknown fault {error!r}"
+                log.exception("cluster cannot be looked at", cluster=cluster_id)
+        with self._guard:
+            self._troubles, self._is_any_up = troubles, is_any_up
+            self._was_any_up |= is_any_up
+        return _CALM_S if is_any_up else _EAGER_S

@@ -1,10 +1,10 @@
 """Names the calls whose work goes on long after their answer: one warning each time their age has doubled."""
 
-import threading
 from collections.abc import Callable
 
 import structlog
 
+from csi_driver.rounds import Rounds
 from csi_driver.tracing import Call
 
 log = structlog.get_logger(__name__)
@@ -19,13 +19,7 @@ class Watchdog:
         self._calls = calls
         self._limit_s = limit_s
         self._named_at: dict[Call, float] = {}
-        self._stopping = threading.Event()
-
-    def start(self) -> None:
-        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
-
-    def stop(self) -> None:
-        self._stopping.set()
+        self.rounds = Rounds("watchdog", self._watch, first_after_s=_EVERY_S)
 
     def look(self) -> None:
         """Once."""
@@ -37,6 +31,6 @@ class Watchdog:
                 self._named_at[call] = age_s
                 log.warning("a call takes long", gate=gate, of=call.subject, doing=call.describe())
 
-    def _watch(self) -> None:
-        while not self._stopping.wait(_EVERY_S):
-            self.look()
+    def _watch(self) -> float:
+        self.look()
+        return _EVERY_S

@@ -49,8 +49,8 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
 
         def start(world: World) -> Readiness:
             watched = Readiness(world.ids, world.check)
-            stack.callback(watched.stop)
-            watched.start()
+            stack.callback(watched.rounds.stop)
+            watched.rounds.start()
             world.await_looks(2)
             return watched
 
