@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from csi_driver.addresses import ClusterEntry, Credentials, ReadAffinity
 from csi_driver.errors import DriverError
 from csi_driver.ids import MAX_CLUSTER_ID_BYTES
-from csi_driver.model import ClusterEntry, Credentials, ReadAffinity
 
 log = structlog.get_logger(__name__)
 

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
+from csi_driver.addresses import Credentials
 from csi_driver.ceph.api import Pool
 from csi_driver.ceph.cluster import RadosClusters, Timeouts
 from csi_driver.config import read_clusters
 from csi_driver.dev.layout import DevCeph
-from csi_driver.model import Credentials
 
 
 @contextmanager

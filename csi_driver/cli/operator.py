@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
+from csi_driver.addresses import Credentials
 from csi_driver.ceph.cluster import RadosClusters, Timeouts
 from csi_driver.config import ClustersFile
 from csi_driver.ids import Handle
 from csi_driver.journal.makers import Makers
 from csi_driver.kms.entries import KmsFile
 from csi_driver.locks import KeyedLocks
-from csi_driver.model import Credentials
 from csi_driver.operations.audit.auditor import Auditor
 from csi_driver.operations.fencing import NodeFencing
 from csi_driver.operations.listing import Listing

@@ -13,7 +13,8 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Protocol
 
-from csi_driver.model import ImageAddress, ImageTraits
+from csi_driver.addresses import ImageAddress
+from csi_driver.model import ImageTraits
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,12 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from csi_driver.addresses import ImageAddress
 from csi_driver.errors import InUse, InvalidRequest, Rejected
 from csi_driver.host import loop
 from csi_driver.host.api import Attachment, Device
 from csi_driver.host.storage_daemon import PROGRAM, StorageDaemon
-from csi_driver.model import ImageAddress, ImageTraits
+from csi_driver.model import ImageTraits
 from csi_driver.tracing import step
 
 _SOCKET_PATH_BYTES = 107

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import structlog
 
+from csi_driver.addresses import ImageAddress
 from csi_driver.errors import (
     AccessDenied,
     ClusterTimeout,
@@ -37,7 +38,7 @@ from csi_driver.host.bounded import bounded
 from csi_driver.host.holders import holders
 from csi_driver.host.krbd_devices import KrbdDevices, MappedImage
 from csi_driver.host.pod_limits import CgroupLimits
-from csi_driver.model import ImageAddress, ImageTraits
+from csi_driver.model import ImageTraits
 from csi_driver.tracing import step
 
 log = structlog.get_logger(__name__)

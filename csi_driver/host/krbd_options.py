@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
+from csi_driver.addresses import ImageAddress
 from csi_driver.errors import InvalidRequest
-from csi_driver.model import ImageAddress
 
 log = structlog.get_logger(__name__)
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import structlog
 
+from csi_driver.addresses import ImageAddress
 from csi_driver.errors import DeviceTrouble, InUse, InvalidRequest
 from csi_driver.host import cgroups, commands, nbd_program
 from csi_driver.host.api import Attachment, Device
@@ -27,7 +28,7 @@ from csi_driver.host.holders import holders
 from csi_driver.host.nbd_devices import PROGRAM, NbdDevices
 from csi_driver.host.nbd_program import MapOptions
 from csi_driver.host.nbd_recovery import NbdRecovery, held
-from csi_driver.model import ImageAddress, ImageTraits
+from csi_driver.model import ImageTraits
 from csi_driver.tracing import step
 
 log = structlog.get_logger(__name__)

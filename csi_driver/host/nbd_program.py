@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from csi_driver.addresses import ImageAddress
 from csi_driver.errors import ClusterTimeout, DeviceTrouble, DriverError, InvalidRequest
 from csi_driver.host import commands
 from csi_driver.host.api import Attachment
 from csi_driver.host.krbd import meaning
 from csi_driver.host.nbd_devices import PROGRAM, cookie_of
-from csi_driver.model import ImageAddress
 
 _CONNECT_TIMEOUT_S = 10
 _MAP_TIMEOUT_S = 45.0

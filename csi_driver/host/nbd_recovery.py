@@ -5,11 +5,11 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
+from csi_driver.addresses import ImageAddress
 from csi_driver.host import byte_locks, cgroups, nbd_program
 from csi_driver.host.api import Attachment
 from csi_driver.host.nbd_devices import NbdDevices
 from csi_driver.host.nbd_program import MapOptions
-from csi_driver.model import ImageAddress
 from csi_driver.tracing import step
 
 _LOCK_TIMEOUT_S = 30.0

@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from csi_driver.addresses import ImageAddress
 from csi_driver.errors import (
     AccessDenied,
     ClusterTimeout,
@@ -36,7 +37,6 @@ from csi_driver.host import cgroups, commands
 from csi_driver.host.api import Attachment
 from csi_driver.host.bounded import bounded
 from csi_driver.host.qmp import Monitor, MonitorAbsent, MonitorRefused, MonitorSilent
-from csi_driver.model import ImageAddress
 from csi_driver.tracing import step
 
 PROGRAM = "qemu-storage-daemon"

@@ -6,11 +6,11 @@ delete marks these before it touches a snap. What was found before the mark is r
 
 from dataclasses import dataclass
 
+from csi_driver.addresses import Credentials
 from csi_driver.ceph.api import CannotCompare, Extents, ImageMissing
 from csi_driver.errors import ClusterUnavailable, InUse, InvalidRequest, NotFound, OutOfRange, PoolMissing
 from csi_driver.ids import Handle
 from csi_driver.journal.entries import SnapshotEntry
-from csi_driver.model import Credentials
 from csi_driver.operations.origin import load_snapshot
 from csi_driver.operations.site import Site, Sites, parse_handle
 

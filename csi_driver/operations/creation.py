@@ -11,6 +11,7 @@ from enum import Enum, auto
 
 import structlog
 
+from csi_driver.addresses import Credentials
 from csi_driver.ceph.api import ImageMissing
 from csi_driver.errors import (
     Busy,
@@ -25,7 +26,7 @@ from csi_driver.journal.entries import VolumeEntry
 from csi_driver.journal.layout import State
 from csi_driver.journal.reading import Lost, Reserved
 from csi_driver.locks import KeyedLocks
-from csi_driver.model import Credentials, Volume, VolumeSpec
+from csi_driver.model import Volume, VolumeSpec
 from csi_driver.operations.agreement import agreed, difference
 from csi_driver.operations.deletion import (
     delete_entry,

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
+from csi_driver.addresses import Credentials
 from csi_driver.ceph.api import ImageBusy, ImageHasSnapshots, ImageInfo, ImageMissing, SnapKind
 from csi_driver.errors import Busy, Inconsistent, InUse, NotFound, PoolMissing
 from csi_driver.ids import Handle
@@ -17,7 +18,6 @@ from csi_driver.journal.layout import State
 from csi_driver.journal.publications import parse_publications
 from csi_driver.journal.reading import Reserved
 from csi_driver.locks import KeyedLocks
-from csi_driver.model import Credentials
 from csi_driver.operations.refusals import going_on
 from csi_driver.operations.retention import kept_as_tombstone, kept_in_trash, seconds_to_keep
 from csi_driver.operations.site import PoolKey, Site, Sites, unopened, volume_lock

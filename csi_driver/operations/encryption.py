@@ -17,9 +17,10 @@ What is found on the device            state prepared          state encrypted, 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from csi_driver.addresses import ImageAddress
 from csi_driver.errors import InUse, Unauthenticated
 from csi_driver.host.api import AS_CRYPTSETUP_CHOOSES, Attacher, Attachment, Content, Device, LuksForm, Machine
-from csi_driver.model import ImageAddress, ImageTraits
+from csi_driver.model import ImageTraits
 from csi_driver.tracing import step
 
 METADATA_KEY = "rbd.csi.ceph.com/encrypted"

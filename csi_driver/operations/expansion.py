@@ -10,12 +10,13 @@ reads as zeros, and stays in the pool when the image is removed (docs/decisions/
 
 from contextlib import nullcontext
 
+from csi_driver.addresses import Credentials
 from csi_driver.ceph.api import ImageMissing
 from csi_driver.errors import OutOfRange
 from csi_driver.journal.entries import VolumeEntry
 from csi_driver.journal.reading import Lost
 from csi_driver.locks import KeyedLocks
-from csi_driver.model import CapacityRange, Credentials
+from csi_driver.model import CapacityRange
 from csi_driver.operations import limits
 from csi_driver.operations.site import Site, Sites, load_usable, parse_handle, unopened, volume_lock
 

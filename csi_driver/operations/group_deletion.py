@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection
 from contextlib import suppress
 
+from csi_driver.addresses import Credentials
 from csi_driver.ceph.api import ImageBusy
 from csi_driver.errors import Busy, InvalidRequest, NotFound, PoolMissing
 from csi_driver.ids import Handle
@@ -10,7 +11,6 @@ from csi_driver.journal.group_entries import GroupEntry, Member
 from csi_driver.journal.layout import State
 from csi_driver.journal.reading import Reserved
 from csi_driver.locks import KeyedLocks
-from csi_driver.model import Credentials
 from csi_driver.operations.group_members import member_ids, member_name
 from csi_driver.operations.site import PoolKey, Site, Sites, group_lock, snapshot_lock
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Collection
 
+from csi_driver.addresses import Credentials
 from csi_driver.errors import NotFound, PoolMissing
-from csi_driver.model import Credentials, GroupSnapshot
+from csi_driver.model import GroupSnapshot
 from csi_driver.operations.group_deletion import refuse_other_members
 from csi_driver.operations.group_members import describe_group
 from csi_driver.operations.site import Sites, parse_handle

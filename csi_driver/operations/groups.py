@@ -12,6 +12,7 @@ from enum import Enum, auto
 
 import structlog
 
+from csi_driver.addresses import Credentials
 from csi_driver.ceph.api import ImageBusy, ImageInfo, ImageMissing
 from csi_driver.errors import (
     Busy,
@@ -31,7 +32,7 @@ from csi_driver.journal.group_entries import GroupEntry, Member
 from csi_driver.journal.layout import State
 from csi_driver.journal.reading import Lost, Reserved
 from csi_driver.locks import KeyedLocks
-from csi_driver.model import Credentials, GroupSnapshot, GroupSnapshotSpec
+from csi_driver.model import GroupSnapshot, GroupSnapshotSpec
 from csi_driver.operations.group_deletion import GROUP_SNAP, finish_group_delete
 from csi_driver.operations.group_members import describe_group, part_of_group, write_member
 from csi_driver.operations.naming import give_back

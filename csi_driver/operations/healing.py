@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 import structlog
 
 from csi_driver import tracing
+from csi_driver.addresses import ImageAddress, StaticImage
 from csi_driver.errors import DriverError, Inconsistent, Rejected
 from csi_driver.host.api import Machine, Recovery
-from csi_driver.model import ImageAddress, StaticImage
 from csi_driver.operations import mounters
 from csi_driver.operations.stage_parts import Locator
 from csi_driver.operations.stage_record import StageRecord

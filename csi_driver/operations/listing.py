@@ -14,12 +14,13 @@ from typing import Generic, TypeVar
 
 import structlog
 
+from csi_driver.addresses import Credentials
 from csi_driver.errors import AccessDenied, BadPageToken, NotFound, PoolMissing
 from csi_driver.ids import Handle
 from csi_driver.journal.entries import SnapshotEntry, VolumeEntry
 from csi_driver.journal.journal import Journal
 from csi_driver.journal.reading import Reserved
-from csi_driver.model import Credentials, ListedVolume, Snapshot
+from csi_driver.model import ListedVolume, Snapshot
 from csi_driver.operations.description import cluster_of, describe_snapshot, describe_volume
 from csi_driver.operations.site import PoolKey, Site, Sites, load_usable, parse_handle
 

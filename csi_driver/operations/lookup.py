@@ -6,10 +6,11 @@ from contextlib import contextmanager
 
 import structlog
 
+from csi_driver.addresses import Credentials, StaticImage
 from csi_driver.ceph.api import ImageInfo, ImageMissing, MetadataWrite
 from csi_driver.errors import Busy, DriverError, Inconsistent, InUse, InvalidRequest, NotFound, PoolMissing
 from csi_driver.journal.entries import VolumeEntry
-from csi_driver.model import Credentials, ImageTraits, StagedVolume, StaticImage
+from csi_driver.model import ImageTraits, StagedVolume
 from csi_driver.operations import encryption
 from csi_driver.operations.site import PoolKey, Site, Sites, load_usable, parse_handle, unopened
 from csi_driver.operations.stage_parts import FoundEncryption

@@ -6,9 +6,10 @@ A crash in between is finished by the repeated call, which finds the entry as it
 from collections.abc import Mapping
 from dataclasses import replace
 
+from csi_driver.addresses import Credentials
 from csi_driver.journal.entries import VolumeEntry
 from csi_driver.locks import KeyedLocks
-from csi_driver.model import Credentials, FlattenMode, FlattenPolicy
+from csi_driver.model import FlattenMode, FlattenPolicy
 from csi_driver.mutable import FLATTEN_KEYS, Value
 from csi_driver.operations import limits
 from csi_driver.operations.depth import Plan, enqueue, plan

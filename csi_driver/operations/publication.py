@@ -10,6 +10,7 @@ from enum import Enum, auto
 
 import structlog
 
+from csi_driver.addresses import Credentials, StaticImage
 from csi_driver.errors import AccessDenied, Busy, Conflict, InUse, NoSpace, NotFound, PoolMissing, Rejected
 from csi_driver.ids import Handle
 from csi_driver.journal.entries import VolumeEntry
@@ -17,7 +18,7 @@ from csi_driver.journal.nodes import NodeClaims, NodeRecord, is_under_way
 from csi_driver.journal.publications import NodePublication, Publications, parse_publications, publications_text
 from csi_driver.journal.reading import Lost
 from csi_driver.locks import KeyedLocks
-from csi_driver.model import AccessMode, Capability, Credentials, StaticImage
+from csi_driver.model import AccessMode, Capability
 from csi_driver.notices import FENCED, Notice
 from csi_driver.operations.fencing import fence_client
 from csi_driver.operations.lookup import VolumeLookup

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 
+from csi_driver.addresses import Credentials
 from csi_driver.ceph.api import Cluster, Clusters, Pool
 from csi_driver.errors import ClusterUnavailable, DriverError, Inconsistent, NotFound
 from csi_driver.ids import Handle
@@ -18,7 +19,6 @@ from csi_driver.journal.journal import Journal, snapshot_journal, volume_journal
 from csi_driver.journal.layout import State
 from csi_driver.journal.makers import CLAIM_GRACE_S, Makers
 from csi_driver.journal.reading import E
-from csi_driver.model import Credentials
 from csi_driver.notices import Tell, tell_nobody
 from csi_driver.operations.volume_keys import KeptKey, KeyEnding, UnknownKeys
 

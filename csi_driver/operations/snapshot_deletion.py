@@ -9,13 +9,13 @@ is an image of its own, which goes the way of a volume's.
 from collections.abc import Callable
 from contextlib import nullcontext
 
+from csi_driver.addresses import Credentials
 from csi_driver.ceph.api import ImageBusy, ImageMissing
 from csi_driver.errors import InvalidRequest, NotFound
 from csi_driver.ids import Handle
 from csi_driver.journal.entries import SnapshotEntry
 from csi_driver.journal.layout import State
 from csi_driver.locks import KeyedLocks
-from csi_driver.model import Credentials
 from csi_driver.operations.refusals import going_on
 from csi_driver.operations.site import PoolKey, Site, Sites, snapshot_lock
 

@@ -11,6 +11,7 @@ from enum import Enum, auto
 
 import structlog
 
+from csi_driver.addresses import Credentials
 from csi_driver.ceph.api import ImageMissing
 from csi_driver.errors import (
     Busy,
@@ -29,7 +30,7 @@ from csi_driver.journal.entries import SnapshotEntry, VolumeEntry
 from csi_driver.journal.layout import State
 from csi_driver.journal.reading import Lost, Reserved
 from csi_driver.locks import KeyedLocks
-from csi_driver.model import Credentials, Snapshot, SnapshotSpec
+from csi_driver.model import Snapshot, SnapshotSpec
 from csi_driver.operations.naming import give_back
 from csi_driver.operations.origin import MOST_SNAPS
 from csi_driver.operations.refusals import REFUSALS, told

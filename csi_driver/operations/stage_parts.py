@@ -5,8 +5,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from csi_driver.addresses import Credentials, StaticImage
 from csi_driver.host.api import AS_CRYPTSETUP_CHOOSES, LuksForm
-from csi_driver.model import Capability, Credentials, StagedVolume, StaticImage
+from csi_driver.model import Capability, StagedVolume
 from csi_driver.operations.encryption import LuksSecret
 from csi_driver.operations.stage_record import StagePlace
 from csi_driver.operations.volume_keys import KeptKey

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from csi_driver.addresses import Credentials
 from csi_driver.ceph.api import HealthCheck, ImageMissing
 from csi_driver.errors import ClusterUnavailable, NotFound, PoolMissing
 from csi_driver.ids import Handle
 from csi_driver.journal.entries import VolumeEntry
-from csi_driver.model import Credentials, HealthStatus, VolumeTrouble
+from csi_driver.model import HealthStatus, VolumeTrouble
 from csi_driver.operations.pool_health import PoolName, pool_troubles
 from csi_driver.operations.site import Site, Sites, load_usable, parse_handle
 from csi_driver.tracing import step

@@ -6,8 +6,9 @@ Sizes are those of the CSI spec, "Size Limits": strings 128 bytes, maps 4 KiB; p
 import unicodedata
 from collections.abc import Iterable, Mapping
 
+from csi_driver.addresses import Credentials
 from csi_driver.errors import InvalidRequest
-from csi_driver.model import AccessMode, Capability, Credentials
+from csi_driver.model import AccessMode, Capability
 from csi_driver.pb import csi_pb2 as pb
 
 MAX_TEXT_BYTES = 128

@@ -7,9 +7,9 @@ carries the image's name as its id, and where the image is in its volume context
 import re
 from collections.abc import Mapping
 
+from csi_driver.addresses import StaticImage
 from csi_driver.errors import InvalidRequest
 from csi_driver.ids import Handle
-from csi_driver.model import StaticImage
 from csi_driver.rpc.fields import check_text, required
 
 STATIC_KEY = "staticVolume"

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from csi_driver.addresses import Credentials
 from csi_driver.errors import InvalidRequest
-from csi_driver.model import Capability, CapacityRange, Credentials, SnapshotSpec, SourceKind, VolumeSource, VolumeSpec
+from csi_driver.model import Capability, CapacityRange, SnapshotSpec, SourceKind, VolumeSource, VolumeSpec
 from csi_driver.mutable import NOTHING_SET, MutableParameters, Value
 from csi_driver.operations import encryption
 from csi_driver.pb import csi_pb2 as pb

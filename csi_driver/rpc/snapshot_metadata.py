@@ -9,10 +9,10 @@ from functools import partial
 
 import grpc
 
+from csi_driver.addresses import Credentials
 from csi_driver.ceph.api import Extent
 from csi_driver.errors import InvalidRequest, NotFound
 from csi_driver.ids import Handle
-from csi_driver.model import Credentials
 from csi_driver.operations.changed_blocks import ChangedBlocks
 from csi_driver.pb import csi_pb2 as pb
 from csi_driver.pb import csi_pb2_grpc

@@ -10,11 +10,11 @@ from contextlib import suppress
 
 import pytest
 
+from csi_driver.addresses import Credentials
 from csi_driver.ceph.api import ImageMissing, Images, ObjectMissing, Pool, Write
 from csi_driver.ceph.cluster import RadosClusters, Timeouts
 from csi_driver.config import read_clusters
 from csi_driver.dev.layout import DevCeph
-from csi_driver.model import Credentials
 
 _numbers = itertools.count(1)
 

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
+from csi_driver.addresses import ClusterEntry, Credentials
 from csi_driver.ceph.api import Create, Pool, Write
 from csi_driver.ceph.cluster import RadosClusters, Timeouts, clusters
 from csi_driver.config import read_clusters
 from csi_driver.dev.layout import DevCeph
 from csi_driver.errors import AccessDenied, ClusterUnavailable, InvalidRequest, PoolMissing, Unauthenticated
-from csi_driver.model import ClusterEntry, Credentials, ImageLayout
+from csi_driver.model import ImageLayout
 
 MIB = 1 << 20
 PLAIN = ImageLayout(("layering",))

@@ -7,11 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from csi_driver.addresses import Credentials
 from csi_driver.ceph.api import CloneSource, Pool
 from csi_driver.ceph.cluster import RadosClusters, Timeouts
 from csi_driver.config import read_clusters
 from csi_driver.dev.layout import DevCeph
-from csi_driver.model import Credentials, ImageLayout
+from csi_driver.model import ImageLayout
 from tests import image_data
 from tests.ceph.conftest import SNAP
 

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import rbd
 
+from csi_driver.addresses import Credentials
 from csi_driver.ceph.api import CloneSource, Images, Pool
 from csi_driver.ceph.cluster import RadosClusters, Timeouts
 from csi_driver.config import read_clusters
 from csi_driver.dev.layout import DevCeph
-from csi_driver.model import Credentials, ImageLayout
+from csi_driver.model import ImageLayout
 from tests.ceph.conftest import SNAP
 
 _CLONES = 4

@@ -11,13 +11,14 @@ from contextlib import closing
 
 import pytest
 
+from csi_driver.addresses import Credentials
 from csi_driver.ceph.api import CloneSource, Pool
 from csi_driver.ceph.cluster import RadosClusters, Timeouts
 from csi_driver.config import read_clusters
 from csi_driver.dev.inventory import Place, inventory
 from csi_driver.dev.layout import DevCeph
 from csi_driver.errors import ClusterTimeout
-from csi_driver.model import Credentials, ImageLayout
+from csi_driver.model import ImageLayout
 from tests.ceph.conftest import SNAP
 from tests.osd import stopped_osd
 

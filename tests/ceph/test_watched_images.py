@@ -2,11 +2,12 @@
 
 import pytest
 
+from csi_driver.addresses import Credentials
 from csi_driver.ceph.api import ImageBusy, Pool
 from csi_driver.ceph.cluster import RadosClusters
 from csi_driver.dev.layout import DevCeph
 from csi_driver.host.commands import run
-from csi_driver.model import Credentials, ImageLayout
+from csi_driver.model import ImageLayout
 from tests import image_data
 from tests.dying_watcher import leave_a_watch
 from tests.image_client import ImageClient

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from threading import RLock
 
+from csi_driver.addresses import ClusterEntry, Credentials, ImageAddress
 from csi_driver.ceph.api import (
     DAY_S,
     Ancestry,
@@ -21,7 +22,6 @@ from csi_driver.ceph.api import (
     PoolUsage,
 )
 from csi_driver.errors import ClusterUnavailable, InvalidRequest, PoolMissing
-from csi_driver.model import ClusterEntry, Credentials, ImageAddress
 from tests.memory_ceph import state
 from tests.memory_ceph.ancestry import MemoryAncestry
 from tests.memory_ceph.groups import MemoryGroups

@@ -13,12 +13,12 @@ from typing import Any
 
 import grpc
 
+from csi_driver.addresses import Credentials, ImageAddress
 from csi_driver.dev.layout import DevCeph
 from csi_driver.failpoints import VARIABLE
 from csi_driver.host import commands
 from csi_driver.host.api import Attachment, Device
 from csi_driver.host.mounts import LocalMounts
-from csi_driver.model import Credentials, ImageAddress
 from csi_driver.pb import csi_pb2 as pb
 from csi_driver.pb import csi_pb2_grpc
 from csi_driver.rpc.gate import Gates

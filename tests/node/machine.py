@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from csi_driver.addresses import Credentials, ImageAddress, StaticImage
 from csi_driver.errors import NotFound
 from csi_driver.host.api import Attacher, Machine
 from csi_driver.host.filesystems import LocalFilesystems
@@ -20,7 +21,7 @@ from csi_driver.host.nbd import NbdAttacher
 from csi_driver.host.pod_limits import CgroupLimits
 from csi_driver.kms.entries import KmsFile
 from csi_driver.locks import KeyedLocks
-from csi_driver.model import Credentials, ImageAddress, ImageTraits, StagedVolume, StaticImage
+from csi_driver.model import ImageTraits, StagedVolume
 from csi_driver.mutable import NO_LIMITS, DeviceLimits
 from csi_driver.operations.node import NodeOperations
 from csi_driver.operations.stage_parts import FoundEncryption

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from csi_driver.addresses import ImageAddress
 from csi_driver.errors import Conflict, InUse, InvalidRequest
 from csi_driver.host.api import Attachment, Content, Device, Finding, Mount
 from csi_driver.host.mounts import parse_table
-from csi_driver.model import AccessMode, Capability, ImageAddress, ImageTraits
+from csi_driver.model import AccessMode, Capability, ImageTraits
 from csi_driver.mutable import DeviceLimits
 from csi_driver.operations import contents, mounters
 from csi_driver.operations.contents import Treatment, Wish

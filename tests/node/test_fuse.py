@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from csi_driver.addresses import Credentials
 from csi_driver.errors import AccessDenied, ClusterUnavailable, InvalidRequest, NotFound, Unauthenticated
 from csi_driver.host.fuse import FuseAttacher
-from csi_driver.model import Credentials
 from tests.node.bench import MIB, SIZE_MIB, Bench
 
 pytestmark = pytest.mark.attacher("fuse")

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from csi_driver.addresses import Credentials, ReadAffinity
 from csi_driver.errors import AccessDenied, ClusterUnavailable, InUse, InvalidRequest, NotFound, Unauthenticated
 from csi_driver.host.krbd import KrbdAttacher
 from csi_driver.host.krbd_devices import KrbdDevices
-from csi_driver.model import Credentials, ImageTraits, ReadAffinity
+from csi_driver.model import ImageTraits
 from csi_driver.operations.crush_location import CrushLocation
 from tests.node.bench import BLOCK, KINDS, MIB, SIZE_MIB, Bench
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from csi_driver.addresses import Credentials
 from csi_driver.ceph.cluster import RadosClusters, Timeouts
 from csi_driver.config import read_clusters
 from csi_driver.dev.inventory import Place, leftovers
 from csi_driver.dev.layout import DevCeph
-from csi_driver.model import Credentials
 from tests.controller.calls import Calls
 from tests.controller.kubernetes_objects import persistent_volume, write_list
 from tests.controller.test_rebuild import lose, rebuild

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from csi_driver.addresses import ClusterEntry, Credentials, ReadAffinity
 from csi_driver.config import ClustersFile, ConfigError, ServeConfig, read_clusters
-from csi_driver.model import ClusterEntry, Credentials, ReadAffinity
 
 ONE: dict[str, Any] = {"clusterID": "one", "monitors": ["10.0.0.1:3300"]}
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from csi_driver.addresses import ClusterEntry
 from csi_driver.ceph.api import Create, Pool, Write
 from csi_driver.errors import BadPageToken
 from csi_driver.ids import Handle
 from csi_driver.journal.layout import State
 from csi_driver.journal.makers import Makers
-from csi_driver.model import ClusterEntry
 from csi_driver.operations.listing import Listing
 from csi_driver.operations.site import Sites
 from csi_driver.rpc.page_tokens import parse_token, token_of

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from csi_driver.addresses import Credentials, ImageAddress
 from csi_driver.errors import InvalidRequest
 from csi_driver.host.api import Attachment
 from csi_driver.host.nbd import NbdAttacher
 from csi_driver.host.nbd_devices import NbdDevices, cookie_of, volume_of
-from csi_driver.model import Credentials, ImageAddress
 
 IMAGE = Attachment("vol", "rbd", "ns", "csi-vol-1", read_only=False)
 

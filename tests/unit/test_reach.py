@@ -6,9 +6,9 @@ import struct
 
 import pytest
 
+from csi_driver.addresses import ClusterEntry, Credentials
 from csi_driver.ceph.cluster.reach import check_key_form, monitor_ports, try_ports
 from csi_driver.errors import ClusterUnavailable, Unauthenticated
-from csi_driver.model import ClusterEntry, Credentials
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
+from csi_driver.addresses import Credentials, ImageAddress, ReadAffinity
 from csi_driver.errors import ClusterUnavailable
 from csi_driver.host import krbd_options
-from csi_driver.model import Credentials, ImageAddress, ReadAffinity
 from csi_driver.operations.crush_location import CrushLocation
 
 LABELS = {"topology.kubernetes.io/zone": "z.1", "kubernetes.io/hostname": "worker-1.example", "rack": "r1"}

@@ -21,11 +21,11 @@ from rich.console import Console
 from rich.table import Table
 
 from csi_driver import logs
+from csi_driver.addresses import Credentials, ImageAddress
 from csi_driver.dev import cluster
 from csi_driver.dev.layout import DevCeph
 from csi_driver.host.api import Attachment
 from csi_driver.host.commands import run
-from csi_driver.model import Credentials, ImageAddress
 from tests.node.machine import Setting
 
 BARE = "bare librbd"

@@ -3,10 +3,10 @@
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from csi_driver.addresses import ClusterEntry, Credentials, ImageAddress
 from csi_driver.ceph.api.images import Ancestry, Groups, Images
 from csi_driver.ceph.api.objects import Leases, Objects
 from csi_driver.ceph.api.values import HealthCheck, PoolUsage
-from csi_driver.model import ClusterEntry, Credentials, ImageAddress
 
 
 class Pool(Protocol):

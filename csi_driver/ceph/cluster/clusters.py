@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from csi_driver.addresses import ClusterEntry, Credentials
 from csi_driver.ceph.cluster.connection import Connection
 from csi_driver.ceph.cluster.handle import Timeouts
 from csi_driver.ceph.cluster.making_turns import MakingTurns
 from csi_driver.ceph.cluster.reach import try_ports
 from csi_driver.errors import InvalidRequest
-from csi_driver.model import ClusterEntry, Credentials
 
 _IDLE_SECONDS = 600.0
 

@@ -10,6 +10,7 @@ from typing import Any
 import rados
 import structlog
 
+from csi_driver.addresses import ClusterEntry, Credentials, ImageAddress
 from csi_driver.ceph.adoption import Adoption
 from csi_driver.ceph.ancestry import HeaderAncestry
 from csi_driver.ceph.api import DAY_S, Ancestry, Cluster, Groups, HealthCheck, Images, Leases, Pool, PoolUsage
@@ -24,7 +25,6 @@ from csi_driver.ceph.groups import RbdGroups
 from csi_driver.ceph.image_place import Learnt, OpenedImages, Place
 from csi_driver.ceph.images import RbdImages
 from csi_driver.errors import PoolMissing
-from csi_driver.model import ClusterEntry, Credentials, ImageAddress
 from csi_driver.tracing import step
 
 log = structlog.get_logger(__name__)

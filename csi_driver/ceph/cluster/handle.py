@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import rados
 
+from csi_driver.addresses import ClusterEntry, Credentials
 from csi_driver.ceph.clone_gate import CloneGate
 from csi_driver.errors import ClusterUnavailable, Unauthenticated
-from csi_driver.model import ClusterEntry, Credentials
 from csi_driver.tracing import step
 
 WITHOUT_END = 0

@@ -6,8 +6,8 @@ import re
 import socket
 import struct
 
+from csi_driver.addresses import ClusterEntry, Credentials
 from csi_driver.errors import ClusterUnavailable, Unauthenticated
-from csi_driver.model import ClusterEntry, Credentials
 
 _ADDRESS = re.compile(r"(?:v[12]:)?(\[[0-9a-fA-F:]+\]|[^:\[\],/]+)(?::(\d+))?(?:/\d+)?")
 _MONITOR_PORTS = (3300, 6789)
