@@ -3,6 +3,7 @@
 import json
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
@@ -23,21 +24,28 @@ PHRASE = {"encryptionPassphrase": "correct horse battery staple"}
 SIZE = 64 << 20
 
 
-@pytest.fixture
-def node(ceph_dev: DevCeph, tmp_path: Path) -> Iterator[Node]:
-    kms = tmp_path / "kms.json"
-    kms.write_text(json.dumps({"sealed": {"encryptionKMSType": "metadata"}}))
+@contextmanager
+def node_with(entries: dict[str, dict[str, str]], ceph: DevCeph, directory: Path) -> Iterator[Node]:
+    """Both halves in one process, with these entries in its KMS file. In the end nothing may be left in the pool."""
+    kms = directory / "kms.json"
+    kms.write_text(json.dumps(entries))
     driver = DriverProcess.start(
         *("--driver-name", driver_name("sealed"), "--kms-config", str(kms)),
-        clusters=ceph_dev.config_json,
+        clusters=ceph.config_json,
         node_id="sealed",
     )
-    node = Node(driver, "sealed", Path(tempfile.mkdtemp(prefix="sealed-")), ceph_dev.secrets("node"))
+    node = Node(driver, "sealed", Path(tempfile.mkdtemp(prefix="sealed-")), ceph.secrets("node"))
     try:
         yield node
-        assert leftovers(ceph_dev, Place("rbd")) == frozenset()  # purged while it still runs
+        assert leftovers(ceph, Place("rbd")) == frozenset()  # purged while it still runs
     finally:
         remove_node(node)
+
+
+@pytest.fixture
+def node(ceph_dev: DevCeph, tmp_path: Path) -> Iterator[Node]:
+    with node_with({"sealed": {"encryptionKMSType": "metadata"}}, ceph_dev, tmp_path) as node:
+        yield node
 
 
 def stage_request(node: Node, volume: pb.Volume, secrets: dict[str, str]) -> pb.NodeStageVolumeRequest:
