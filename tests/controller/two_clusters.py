@@ -1,6 +1,6 @@
 """Two drivers serve 32 clients on two clusters, of which one is in trouble again and again: the other hardly feels it.
 
-A minute, or TWO_CLUSTERS_S seconds: half an hour in `make soak`, which names this file; no other run collects it. Times are
+A minute, or TWO_CLUSTERS_S seconds: half an hour in `make soak`. It is run by its name alone, beside no other test. Times are
 printed; that no answer comes later than its time, that nothing leaks, and that memory and threads stay, is asserted.
 """
 
