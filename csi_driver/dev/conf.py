@@ -37,8 +37,6 @@ mon data avail crit = 1
 
 [client]
 keyring = {directory}/keyring
-# with two, a program that opens a clone and closes it at once may die in librbd
-librados thread count = 1
 log file =
 
 [mon]

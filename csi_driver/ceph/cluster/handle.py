@@ -12,8 +12,6 @@ from csi_driver.tracing import step
 
 WITHOUT_END = 0
 """As librados has it for an operation that is not given up."""
-_CALLBACK_THREADS = 1
-"""With two, librbd may lock the mutex of an image that was closed meanwhile, and abort (docs/decisions/0038)."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,6 @@ def connected(entry: ClusterEntry, credentials: Credentials, timeouts: Timeouts,
             "rados_osd_op_timeout": str(osd_s),
             "rados_mon_op_timeout": str(timeouts.operation_s),
             "client_mount_timeout": str(timeouts.connect_s),
-            "librados_thread_count": str(_CALLBACK_THREADS),
             # librados prints a key that it cannot parse, and much else, to stderr
             "log_to_stderr": "false",
             "err_to_stderr": "false",
