@@ -110,8 +110,7 @@ class Trial(History):
             self._turns.run(bodies, self._schedule.first)
             clock.on_sleep = lambda: None
             self._asked.clear()
-            # one that never came to its fault does not count, and is not worth its end
-            if self.outcome.failure is None and self.outcome.struck is not None:
+            if self.outcome.failure is None:
                 self._settle()
                 self._end()
         except Exception as error:  # noqa: BLE001 - whatever it is, this schedule has shown it
