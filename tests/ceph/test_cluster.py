@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -304,31 +303,12 @@ def test_a_provisioner_may_blocklist_and_the_cluster_knows(
 
 # ── what never shows ──
 
-CONNECT = """
-import os, sys
-from pathlib import Path
-from csi_driver import logs
-from csi_driver.ceph.cluster import RadosClusters, Timeouts
-from csi_driver.config import read_clusters
-from csi_driver.errors import DriverError
-from csi_driver.model import Credentials
 
-logs.set_up("debug", "text")
-clusters = RadosClusters(lambda: read_clusters(Path(sys.argv[1])), Timeouts())
-for key in os.environ["KEYS"].split("|"):
-    try:
-        with clusters.connect("dev", Credentials("provisioner", key)):
-            print("connected")
-    except DriverError as error:  # of a Ceph 20.2 a wrong key often gets no answer
-        print("refused", error, repr(error.__cause__))
-"""
-
-
-def test_no_key_is_ever_printed(ceph_dev: DevCeph, provisioner: Credentials, tmp_path: Path) -> None:
+def test_no_key_is_ever_printed(ceph_dev: DevCeph, provisioner: Credentials) -> None:
     """Not the right one, and none that librados would complain of on stderr past all of its log settings."""
     keys = ["c2VjcmV0LXNlY3JldA==", "not base64 at all", "AQ==", OTHER_KEY[:-4], OTHER_KEY[:-4] + "AAAA", OTHER_KEY]
     outcome = subprocess.run(
-        [sys.executable, "-c", CONNECT, str(ceph_dev.config_json)],
+        [sys.executable, "-m", "tests.ceph.connecting", str(ceph_dev.config_json)],
         env={**os.environ, "KEYS": "|".join([*keys, provisioner.key])},
         capture_output=True,
         text=True,
