@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from csi_driver.ceph.api import ImageMissing, ObjectMissing, ParentSnap
+from csi_driver.ceph.encoding import packed, versioned
 from csi_driver.tracing import step
 
 
@@ -35,9 +36,9 @@ class Adoption:
         (Ceph: librbd/image/CloneRequest.cc; cls_rbd: parent_attach, op_features_set, child_attach). What is cut short in
         between is half made as a clone of librbd's is. Raises ImageMissing.
         """
-        names_parent = struct.pack("<q", parent.pool_id) + _text(parent.namespace) + _text(parent.image_id)
-        names_parent = _versioned(1, names_parent + struct.pack("<Q", parent.snap_id))
-        names_child = _versioned(2, struct.pack("<q", self._pool_id) + _text(image_id) + _text(self._namespace))
+        names_parent = struct.pack("<q", parent.pool_id) + packed(parent.namespace) + packed(parent.image_id)
+        names_parent = versioned(1, names_parent + struct.pack("<Q", parent.snap_id))
+        names_child = versioned(2, struct.pack("<q", self._pool_id) + packed(image_id) + packed(self._namespace))
         with step("images.adopt", image_id):
             try:
                 with self._elsewhere(self._pool_id, self._namespace) as headers:
@@ -52,13 +53,3 @@ class Adoption:
 
 
 _CLONE_CHILD = 2  # RBD_OPERATION_FEATURE_CLONE_CHILD
-
-
-def _text(text: str) -> bytes:
-    raw = text.encode()
-    return struct.pack("<I", len(raw)) + raw
-
-
-def _versioned(version: int, body: bytes) -> bytes:
-    """Ceph's encoding of a structure: its version, the oldest that can read it, its length."""
-    return struct.pack("<BBI", version, 1, len(body)) + body

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, suppress
 from typing import Protocol
 
 from csi_driver.ceph.api import Child, ImageMissing, ObjectExists, ObjectMissing, ParentSnap
+from csi_driver.ceph.encoding import packed, text_at, versioned
 from csi_driver.tracing import step
 
 _HEAD = 2**64 - 2  # CEPH_NOSNAP
@@ -52,6 +53,9 @@ class HeaderAncestry:
     def children(self, image_id: str, snap_id: int) -> list[Child]:
         return sorted(Child(place[0], child) for place, child in _listed(self._headers, image_id, snap_id))
 
+    def is_needed(self, snap: ParentSnap) -> bool:
+        return bool(self._listed_beside(snap))
+
     def is_listed(self, image_id: str) -> bool:
         """A clone of format 2 stands in the parent's header, one of format 1 in an object beside the clone."""
         parent = self.find_parent(image_id)
@@ -83,7 +87,7 @@ class HeaderAncestry:
                         headers.execute(_header(parent.image_id), "rbd", "child_attach", listed)
                     return
             with suppress(ObjectExists):
-                self._headers.execute("rbd_children", "rbd", "add_child", _key(parent) + _packed(image_id))
+                self._headers.execute("rbd_children", "rbd", "add_child", _key(parent) + packed(image_id))
 
     def unlist_strays(self, snap: ParentSnap) -> int:
         with step("ancestry.unlist_strays", snap.image_id):
@@ -100,7 +104,7 @@ class HeaderAncestry:
                 if not self._is_stray(self._place, child, snap):
                     return unlisted
                 with suppress(ObjectMissing):
-                    self._headers.execute("rbd_children", "rbd", "remove_child", _key(snap) + _packed(child))
+                    self._headers.execute("rbd_children", "rbd", "remove_child", _key(snap) + packed(child))
                 unlisted += 1
             return unlisted
 
@@ -142,8 +146,8 @@ def _parent(headers: Headers, image_id: str) -> ParentSnap | None:
     if raw is None:
         return None
     (pool_id,) = struct.unpack_from("<q", raw, 6)
-    namespace, at = _text(raw, 14)
-    parent_id, at = _text(raw, at)
+    namespace, at = text_at(raw, 14)
+    parent_id, at = text_at(raw, at)
     (snap_id,) = struct.unpack_from("<Q", raw, at)
     return ParentSnap(pool_id, namespace, parent_id, snap_id) if pool_id >= 0 else None
 
@@ -154,36 +158,27 @@ def _overlaps(headers: Headers, snap: ParentSnap) -> bool:
     return raw is not None and raw[:1] == b"\x01" and struct.unpack_from("<Q", raw, 1) != (0,)
 
 
-def _text(raw: bytes, at: int) -> tuple[str, int]:
-    (length,) = struct.unpack_from("<I", raw, at)
-    return raw[at + 4 : at + 4 + length].decode(), at + 4 + length
-
-
-def _packed(text: str) -> bytes:
-    return struct.pack("<I", len(text)) + text.encode()
-
-
 def _texts(raw: bytes) -> set[str]:
     """A set of texts: their number (u32) first."""
     (number,) = struct.unpack_from("<I", raw)
     found: set[str] = set()
     at = 4
     for _ in range(number):
-        text, at = _text(raw, at)
+        text, at = text_at(raw, at)
         found.add(text)
     return found
 
 
 def _key(parent: ParentSnap) -> bytes:
     """Of a snap in the object `rbd_children`, which lies beside its clones of format 1."""
-    return struct.pack("<q", parent.pool_id) + _packed(parent.image_id) + struct.pack("<Q", parent.snap_id)
+    return struct.pack("<q", parent.pool_id) + packed(parent.image_id) + struct.pack("<Q", parent.snap_id)
 
 
 def _spec(place: Place, image_id: str) -> bytes:
     """ChildImageSpec: version (2 bytes), length (u32), pool (i64), id, namespace."""
     pool_id, namespace = place
-    child = struct.pack("<q", pool_id) + _packed(image_id) + _packed(namespace)
-    return struct.pack("<BBI", 2, 1, len(child)) + child
+    child = struct.pack("<q", pool_id) + packed(image_id) + packed(namespace)
+    return versioned(2, child)
 
 
 def _listed(headers: Headers, image_id: str, snap_id: int) -> set[tuple[Place, str]]:
@@ -196,8 +191,8 @@ def _listed(headers: Headers, image_id: str, snap_id: int) -> set[tuple[Place, s
     at = 4
     for _ in range(number):
         version, _, length, pool_id = struct.unpack_from("<BBIq", raw, at)
-        child, behind = _text(raw, at + 14)
-        found.add(((pool_id, _text(raw, behind)[0] if version > 1 else ""), child))
+        child, behind = text_at(raw, at + 14)
+        found.add(((pool_id, text_at(raw, behind)[0] if version > 1 else ""), child))
         at += 6 + length
     return found
 

@@ -1,14 +1,16 @@
 """The part of `Images` that concerns snaps."""
 
 import errno
+import struct
 from datetime import UTC
 
 import rbd
 
 from csi_driver.ceph.api import Extents, Snap, SnapKind
+from csi_driver.ceph.encoding import text_at
 from csi_driver.ceph.image_calls import ImageCalls
 from csi_driver.ceph.image_diff import changed
-from csi_driver.ceph.image_snaps import dated, remove_trashed_snap, snaps, unpin
+from csi_driver.ceph.image_snaps import PIN, dated, remove_trashed_snap, snaps, unpin
 from csi_driver.errors import NoSpace
 
 
@@ -90,6 +92,20 @@ class SnapCalls(ImageCalls):
             ids += [int(key.removeprefix("snapshot_"), 16) for key, _ in page]
             after = page[-1][0]
         return tuple(ids)
+
+    def is_snapped(self, image_id: str) -> bool:
+        return any(self._holds(image_id, snap_id) for snap_id in self.snap_ids(image_id))
+
+    def _holds(self, image_id: str, snap_id: int) -> bool:
+        """SnapshotInfo: version (6 bytes), id (u64), namespace (version and length: 6 bytes; its kind: u32), name (Ceph:
+        cls_rbd, snapshot_get).
+        """
+        raw = self._objects.ask(f"rbd_header.{image_id}", "rbd", "snapshot_get", struct.pack("<Q", snap_id))
+        if raw is None:
+            return False
+        length, kind = struct.unpack_from("<16xII", raw)
+        name, _ = text_at(raw, 20 + length)
+        return SnapKind(kind) in (SnapKind.USER, SnapKind.GROUP) and name != PIN
 
     def changed(self, image_id: str, snap_id: int, base_id: int | None, *, start: int) -> Extents:
         with (

@@ -11,7 +11,7 @@ import rbd
 
 from csi_driver.ceph.api import ImageMissing, Snap, SnapKind
 
-_PIN = "csi-flatten"
+PIN = "csi-flatten"
 
 
 def snaps(image: rbd.Image) -> tuple[Snap, ...]:
@@ -20,15 +20,15 @@ def snaps(image: rbd.Image) -> tuple[Snap, ...]:
 
 def pin(image: rbd.Image) -> None:
     """Fine when it is there, also half made: nothing is cloned from it."""
-    if not any(one["name"] == _PIN for one in image.list_snaps()):
-        image.create_snap(_PIN)
+    if not any(one["name"] == PIN for one in image.list_snaps()):
+        image.create_snap(PIN)
 
 
 def unpin(image: rbd.Image) -> None:
     """Fine when it is not there, or its removal was cut short."""
     for one in image.list_snaps():
-        if one["name"] == _PIN:
-            image.remove_snap(_PIN)
+        if one["name"] == PIN:
+            image.remove_snap(PIN)
         elif _is_pin(one):
             remove_trashed_snap(image, one["id"])
 
@@ -39,7 +39,7 @@ def is_pinned(image: rbd.Image) -> bool:
 
 def _is_pin(item: "rbd.SnapItem") -> bool:
     trash = item.get("trash")
-    return _PIN in (item["name"], trash and trash["original_name"])
+    return PIN in (item["name"], trash and trash["original_name"])
 
 
 def _snap(item: "rbd.SnapItem") -> Snap:

@@ -10,6 +10,7 @@ from datetime import UTC
 import rbd
 
 from csi_driver.ceph.api import ImageKept, ImageMissing, ObjectMissing, TrashEntry, Write
+from csi_driver.ceph.encoding import packed, versioned
 from csi_driver.ceph.image_calls import ImageCalls
 
 _PAGE = 1000
@@ -42,7 +43,7 @@ class TrashCalls(ImageCalls):
         bytes), the source (u8, 3: removing), the name with its length (u32), … (Ceph: cls::rbd::TrashImageSpec). librbd lists
         it nowhere, and goes on with it when the name is removed again.
         """
-        begins = (struct.pack("<BI", _REMOVING, len(name.encode())) + name.encode()).decode(errors="replace")
+        begins = (struct.pack("<B", _REMOVING) + packed(name)).decode(errors="replace")
         after = ""
         while page := self._objects.list_page("rbd_trash", prefix="id_", after=after, limit=_PAGE):
             for key, text in page:
@@ -108,13 +109,8 @@ def _trash_add(image_id: str, name: str) -> bytes:
     deletion and of the end of its keeping, state.
     """
     now = int(time.time())
-    spec = struct.pack("<B", _BY_USER) + _string(name) + struct.pack("<IIIIB", now, 0, now, 0, 0)
-    return _string(image_id) + struct.pack("<BBI", 2, 1, len(spec)) + spec
-
-
-def _string(text: str) -> bytes:
-    data = text.encode()
-    return struct.pack("<I", len(data)) + data
+    spec = struct.pack("<B", _BY_USER) + packed(name) + struct.pack("<IIIIB", now, 0, now, 0, 0)
+    return packed(image_id) + versioned(2, spec)
 
 
 def _trash_entry(item: "rbd.TrashItem") -> TrashEntry:

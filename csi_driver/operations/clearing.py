@@ -4,7 +4,7 @@ Every step may have been done before, by this process, a predecessor or another 
 librbd's own answers let each end well.
 """
 
-from csi_driver.ceph.api import ImageHasSnapshots, ImageMissing
+from csi_driver.ceph.api import ImageHasSnapshots, ImageMissing, ParentSnap
 from csi_driver.errors import Busy
 from csi_driver.journal.entries import SnapshotEntry, VolumeEntry
 from csi_driver.journal.journal import Journal
@@ -78,7 +78,7 @@ def clear_snapshot(site: Site, uuid: str, locks: KeyedLocks) -> Swept:
     entry = site.snapshots.load(uuid)
     if entry is not None and entry.state is State.DELETING:
         with locks.hold(snapshot_lock(site.handle(uuid))):
-            finish_snapshot_delete(site, entry)
+            _end_snapshot_delete(site, entry)
         entry = site.snapshots.load(uuid)
     if entry is None:
         site.snapshots.forget_deleted(uuid)
@@ -90,6 +90,15 @@ def clear_snapshot(site: Site, uuid: str, locks: KeyedLocks) -> Swept:
         return _CLEARED
     free_snapshot(site, entry)
     raise Busy(f"snapshot {uuid} waits for copies of it")
+
+
+def _end_snapshot_delete(site: Site, entry: SnapshotEntry) -> None:
+    """The image is not opened for a snap that clones of format 1 hold: of those there may be many, and they come again."""
+    snap = ParentSnap(site.pool.pool_id, site.pool.namespace, entry.source_image_id, entry.snap_id)
+    if entry.is_native and site.pool.ancestry.is_needed(snap):
+        site.snapshots.release_name(entry)
+    else:
+        finish_snapshot_delete(site, entry)
 
 
 def clear_group(site: Site, uuid: str, locks: KeyedLocks) -> Swept:
@@ -105,7 +114,7 @@ def clear_group(site: Site, uuid: str, locks: KeyedLocks) -> Swept:
 def _shrink(site: Site, entry: VolumeEntry) -> None:
     """The data of a tombstone's own, unless it has a parent: shrinking would first copy the parent's data up."""
     try:
-        if entry.state is State.SHRUNK or site.pool.images.inspect(entry.image_name).has_parent:
+        if entry.state is State.SHRUNK or site.pool.ancestry.find_parent(entry.image_id):
             return
         site.journal.move(entry, State.SHRUNK)
         site.pool.images.shrink(entry.image_name)

@@ -1,6 +1,7 @@
 """Chains of parents: the contract of `Ancestry` in csi_driver/ceph/api."""
 
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
@@ -39,6 +40,18 @@ def test_a_clone_names_its_parent_and_is_listed_there(pool: Pool, image: str, cl
     assert parent.snap_id == pool.images.get_snap(image, SNAP).snap_id
     assert pool.ancestry.is_listed(clone_id)
     assert pool.ancestry.count(clone_id) == 1
+
+
+def test_a_snap_is_needed_by_clones_of_format_1(
+    pool: Pool, image: str, clone_id: str, clone_format: CloneFormat
+) -> None:
+    """By those that it lists: librbd does not look whether they read through it."""
+    parent = pool.ancestry.find_parent(clone_id)
+    assert parent
+    assert pool.ancestry.is_needed(parent) == (clone_format is CloneFormat.ONE)
+    assert not pool.ancestry.is_needed(replace(parent, snap_id=parent.snap_id + 1))
+    pool.images.remove(f"{image}-clone")
+    assert not pool.ancestry.is_needed(parent)
 
 
 def test_an_image_without_a_parent_is_listed_nowhere(pool: Pool, image: str, clone_id: str) -> None:

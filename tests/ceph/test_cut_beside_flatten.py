@@ -68,6 +68,8 @@ def test_a_pin_that_was_left_goes_with_the_purge_or_the_next_flatten(ceph_dev: D
             opened.create_snap("csi-flatten")
         info = images.inspect(clone)
         assert (info.is_pinned, info.has_parent, info.snaps) == (True, True, ())
+        assert images.snap_ids(clone_id)
+        assert not images.is_snapped(clone_id), "the pin is nobody's snapshot"
         end()
         assert not images.inspect(clone).is_pinned
         assert images.snap_ids(clone_id) == ()

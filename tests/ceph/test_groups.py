@@ -46,6 +46,7 @@ def test_a_snap_of_a_group_is_one_on_each_member(pool: Pool, group: str, members
     assert pool.groups.has_snap(group, SNAP) is None
     pool.groups.cut(group, SNAP)
     assert pool.groups.has_snap(group, SNAP) is True
+    assert all(pool.images.is_snapped(pool.images.find_id(name) or "") for name in members)
     for name in members:
         assert snaps(pool, name) == [(SnapKind.GROUP, group, pool.pool_id)]
     pool.groups.remove_snap(group, SNAP)

@@ -73,6 +73,21 @@ def test_no_more_snaps_are_cut_than_are_allowed(images: Images, image: str, imag
     assert names(images, image) == [SNAP, f"{SNAP}-2"]
 
 
+def test_an_image_is_snapped_while_a_snap_of_a_user_is_there(pool: Pool, image: str, image_id: str) -> None:
+    """One that a clone alone keeps is in the trash namespace; in an image that is in the trash it still is the user's."""
+    assert pool.images.is_snapped(image_id)
+    pool.images.clone(CloneSource(pool, image, SNAP), f"{image}-clone", PLAIN)
+    pool.images.remove_snap(image_id, SNAP)
+    assert pool.images.snap_ids(image_id)
+    assert not pool.images.is_snapped(image_id)
+    pool.images.cut(image_id, SNAP, most=1)
+    pool.images.move_to_trash(image)
+    assert pool.images.is_snapped(image_id)
+    pool.images.remove_snap(image_id, SNAP)
+    assert not pool.images.is_snapped(image_id)
+    assert not pool.images.is_snapped("none")
+
+
 def test_a_removed_snap_is_gone_and_removing_it_again_is_fine(images: Images, image: str, image_id: str) -> None:
     images.remove_snap(image_id, SNAP)
     images.remove_snap(image_id, SNAP)

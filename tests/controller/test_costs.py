@@ -7,10 +7,12 @@ from functools import partial
 
 import pytest
 
+from csi_driver.ceph.api import Pool
 from csi_driver.dev.layout import DevCeph
 from csi_driver.pb import csi_pb2 as pb
 from tests.client import Refusal
 from tests.controller.calls import Calls
+from tests.controller.keeping import await_that
 from tests.driver import DriverProcess
 from tests.fixtures.driver import StartDriver
 
@@ -117,3 +119,31 @@ def test_growing_costs_one_open(told: DriverProcess, calls: Calls) -> None:
     volume = calls.create("grows")
     assert images_steps(told, lambda: calls.expand(volume.volume_id, 2 * volume.capacity_bytes)) == {"images.grow": 1}
     calls.delete_until_done(volume.volume_id)
+
+
+def test_the_purge_opens_nothing_that_rests_or_waits(told: DriverProcess, calls: Calls, pool: Pool) -> None:
+    """A deleted volume with snapshots, and a deleted snapshot with a clone of format 1: looked at with each purge."""
+    source = calls.create("source")
+    kept, held = (calls.snapshot(name, source.volume_id) for name in ("kept", "held"))
+    copy = calls.create("copy", 0, source=held, parameters={"cloneFormat": "1"})
+    kept_of_copy = calls.snapshot("kept-of-copy", copy.volume_id)
+    calls.delete_snapshot(held.snapshot_id)
+    calls.delete(copy.volume_id)
+    calls.delete(source.volume_id)
+    names = [f"csi-vol-{volume.volume_id[-36:]}" for volume in (source, copy)]
+    resting = [*names, *(pool.images.find_id(name) or "" for name in names)]
+    purge(told, calls)  # it may be the first to shrink one of them
+    before = len(told.log_text())
+    purge(told, calls)
+    touched = re.findall(r"step=images\.\w+ of=(\S+)", told.log_text()[before:])
+    assert touched
+    assert not [one for one in touched if one.startswith(tuple(resting))]
+    for snapshot in (kept, kept_of_copy):
+        calls.delete_snapshot_until_done(snapshot.snapshot_id)
+
+
+def purge(told: DriverProcess, calls: Calls) -> None:
+    """One more volume, so that the pool is looked through, until it is gone and nothing was left to do."""
+    ended = told.log_text().count("step=images.purge")
+    calls.delete(calls.create(f"purged-{ended}").volume_id)
+    await_that(lambda: told.log_text().count("step=images.purge") > ended, "a purge", within_s=30)

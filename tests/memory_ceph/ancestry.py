@@ -30,6 +30,18 @@ class MemoryAncestry:
         images = self._images.by_id
         return sorted(Child(images[child].place.pool_id, child) for child in listed if child in images)
 
+    @seam("ancestry.is_needed")
+    def is_needed(self, snap: ParentSnap) -> bool:
+        above = self._images.snap_at(snap)
+        return above is not None and any(
+            kind == 1 and self._is_here(child) for child, kind in above[1].children.items()
+        )
+
+    def _is_here(self, image_id: str) -> bool:
+        """Of an image that is gone nobody knows where it was; a list beside it still names it."""
+        image = self._images.by_id.get(image_id)
+        return image is None or image.place is self._place
+
     @seam("ancestry.is_listed")
     def is_listed(self, image_id: str) -> bool:
         image = self._images.by_id.get(image_id)
@@ -51,7 +63,7 @@ class MemoryAncestry:
         unlisted = 0
         for child, kind in listed:
             image = self._images.by_id.get(child)
-            if kind == 1 and image and image.place is not self._place:
+            if kind == 1 and not self._is_here(child):
                 continue
             if image and image.parent == snap:
                 break

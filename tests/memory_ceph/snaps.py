@@ -36,10 +36,7 @@ class MemoryImages(ImageCalls):
                 self._remove(image, present)
                 present = None
             if present is None:
-                there = sum(
-                    one.kind in (SnapKind.USER, SnapKind.GROUP) and not one.is_pin for one in image.snaps.values()
-                )
-                if there >= most:
+                if (there := _count(image)) >= most:
                     raise NoSpace(f"the volume has {there} snapshots and at most {most} are allowed: delete some")
                 present = self._make(image, snap)
             return _dated(present)
@@ -92,6 +89,11 @@ class MemoryImages(ImageCalls):
     def snap_ids(self, image_id: str) -> tuple[int, ...]:
         image = self.ceph.images.by_id.get(image_id)
         return tuple(image.snaps) if image else ()
+
+    @seam("images.is_snapped")
+    def is_snapped(self, image_id: str) -> bool:
+        image = self.ceph.images.by_id.get(image_id)
+        return image is not None and _count(image) > 0
 
     @seam("images.protect")
     def protect(self, name: str, snap: str) -> None:
@@ -226,6 +228,11 @@ class MemoryImages(ImageCalls):
 def _flattened(image: StoredImage) -> list[StoredImage | StoredSnap]:
     """The head, and with deep-flatten the snaps as well."""
     return [image, *(image.snaps.values() if "deep-flatten" in image.features else ())]
+
+
+def _count(image: StoredImage) -> int:
+    """Snaps of users and groups, the pin aside."""
+    return sum(one.kind in (SnapKind.USER, SnapKind.GROUP) and not one.is_pin for one in image.snaps.values())
 
 
 def _dated(snap: StoredSnap) -> Snap:

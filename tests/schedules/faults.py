@@ -40,8 +40,9 @@ _READS = frozenset(
         *("cluster.usage", "images.list_names", "images.find_id", "images.find_size", "images.find_name"),
         *("images.inspect", "images.inspect_id", "images.watchers", "images.lock_owners", "images.get_metadata"),
         *("images.list_trash", "images.find_trashed", "images.read_mark", "images.get_snap", "images.get_snap_time"),
-        *("images.changed", "images.snap_ids", "ancestry.has_header", "ancestry.find_parent", "ancestry.children"),
-        *("ancestry.is_listed", "ancestry.count", "groups.has_snap", "groups.members"),
+        *("images.changed", "images.snap_ids", "images.is_snapped", "ancestry.has_header", "ancestry.find_parent"),
+        *("ancestry.children", "ancestry.is_listed", "ancestry.is_needed", "ancestry.count"),
+        *("groups.has_snap", "groups.members"),
     }
 )
 _BUSY = frozenset({"images.remove", "images.purge", "images.remove_snap", "images.move_to_trash", "groups.leave"})

@@ -143,7 +143,7 @@ _POINTS: dict[type[Action], tuple[str, ...]] = {
     Snapshot: ("images.cut:before", "images.cut:half", "images.cut:after", "images.remove_snap:trashed"),
     Expand: ("images.grow:before", "images.grow:looked", "images.grow:after"),
     Delete: (
-        *("images.inspect:after", "images.snap_ids:before", "images.snap_ids:after"),
+        *("images.inspect:after", "images.is_snapped:before", "images.is_snapped:after"),
         *("images.move_to_trash:before", "images.move_to_trash:both", "images.move_to_trash:after"),
     ),
     DeleteSnapshot: ("images.remove_snap:before", "images.remove_snap:trashed", "images.remove_snap:after"),

@@ -94,6 +94,9 @@ class Images(Protocol):
     def snap_ids(self, image_id: str) -> tuple[int, ...]:
         """Ids of all snaps of all kinds, without opening the image; none for an image that is not there."""
 
+    def is_snapped(self, image_id: str) -> bool:
+        """Whether a user's or a group's snap is there, trashed ones and the pin aside, without opening the image."""
+
     def shrink(self, name: str) -> None:
         """To one byte: its data goes, its snaps keep theirs. Raises ImageMissing."""
 
@@ -202,6 +205,9 @@ class Ancestry(Protocol):
 
     def children(self, image_id: str, snap_id: int) -> list[Child]:
         """The clones of format 2 of a snap, wherever they lie."""
+
+    def is_needed(self, snap: ParentSnap) -> bool:
+        """Whether clones of format 1 of this pool and namespace are on a snap's list: it cannot be removed then."""
 
     def is_listed(self, image_id: str) -> bool:
         """Whether the snap that it names as its parent has the image among its clones.

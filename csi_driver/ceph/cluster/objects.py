@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, suppress
 import rados
 
 from csi_driver.ceph.api import CompareFailed, Create, ObjectExists, ObjectMissing, Write
+from csi_driver.ceph.encoding import packed, versioned
 from csi_driver.tracing import step
 
 _PAGE = 1000  # an OSD returns at most 1,024 entries
@@ -148,8 +149,7 @@ class RadosObjects:
 
     def is_leased(self, name: str) -> bool:
         """The reply (Ceph: cls_lock_get_info_reply): version (2 bytes), length (u32), the number of holders (u32), …"""
-        asked = struct.pack("<I", len(_LEASE)) + _LEASE.encode()
-        raw = self.ask(name, "lock", "get_info", struct.pack("<BBI", 1, 1, len(asked)) + asked)
+        raw = self.ask(name, "lock", "get_info", versioned(1, packed(_LEASE)))
         return raw is not None and struct.unpack_from("<I", raw, 6) != (0,)
 
     def end_lease(self, name: str) -> None:
