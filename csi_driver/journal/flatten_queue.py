@@ -107,6 +107,10 @@ _PROGRESS = "progress."
 _FORMER_KEPT = 16
 
 
+def _parsed(text: str) -> Record:
+    return Record.parse(text) if text else Record("")
+
+
 def _followed(record: Record, address: str) -> Record:
     """Each address once, the newest last; an empty one stands for nobody."""
     known = [one for one in (*record.former, record.address) if one not in ("", address)]
@@ -114,22 +118,26 @@ def _followed(record: Record, address: str) -> Record:
 
 
 class FlattenWorkers:
-    """Who flattens in one pool. The caller of `enter` and `leave` has the lease."""
+    """Who flattens in one pool. The caller of `enter` and `leave` has the lease, or had it until it stood still for long."""
 
     def __init__(self, pool: Pool, instance: str) -> None:
         self._pool = pool
         self.object = layout.flatten_worker(instance)
 
-    def enter(self) -> None:
-        """Own address down, after the one before is fenced that did not leave."""
-        before = self._read()
-        address = self._pool.cluster.address
+    def enter(self) -> bool:
+        """Own address down, after the one before is fenced that did not leave; false when another process came between."""
+        text = self._read()
+        before, address = _parsed(text), self._pool.cluster.address
         if before.address not in ("", address):
             self._fence(before.address)
-        self._write(_followed(before, address))
+        return self._replace(text, _followed(before, address))
 
     def leave(self) -> None:
-        self._write(_followed(self._read(), ""))
+        """Fine when another process has followed."""
+        text = self._read()
+        before = _parsed(text)
+        if before.address == self._pool.cluster.address:
+            self._replace(text, _followed(before, ""))
 
     def is_any_alive(self) -> bool:
         return self._pool.leases.is_leased(self.object)
@@ -148,7 +156,7 @@ class FlattenWorkers:
 
     def addresses(self) -> frozenset[str]:
         """Of all connections that flatten or flattened here."""
-        record = self._read()
+        record = _parsed(self._read())
         return frozenset((record.address, *record.former)) - {""}
 
     def _fence(self, address: str) -> None:
@@ -157,10 +165,15 @@ class FlattenWorkers:
         except AccessDenied as error:
             log.warning("the flatten worker before cannot be fenced", address=address, reason=str(error))
 
-    def _read(self) -> Record:
-        text = self._pool.objects.read_key(self.object, _HOLDER)
-        return Record.parse(text) if text else Record("")
+    def _read(self) -> str:
+        return self._pool.objects.read_key(self.object, _HOLDER) or ""
 
-    def _write(self, record: Record) -> None:
+    def _replace(self, before: str, record: Record) -> bool:
+        """An address that was lost here would be taken for that of a client, by whoever finds an image open there."""
+        write = Write(create=Create.ENSURE, compare={_HOLDER: before}, put={_HOLDER: str(record)})
         with step("queue.record_worker", self.object):
-            self._pool.objects.apply(self.object, Write(create=Create.ENSURE, put={_HOLDER: str(record)}))
+            try:
+                self._pool.objects.apply(self.object, write)
+            except CompareFailed:
+                return False
+        return True

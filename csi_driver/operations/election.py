@@ -63,17 +63,26 @@ def elected(site: Site) -> Iterator[Lease | None]:
     if not lease.take():
         yield None
         return
-    site.flatten_workers.enter()
+    if not site.flatten_workers.enter():
+        _give_back(lease)
+        yield None
+        return
     renewing = threading.Thread(target=lease.keep, name="flatten-lease", daemon=True)
     renewing.start()
     try:
         yield lease
     finally:
-        was_held = lease.is_held
         try:
-            if was_held:
+            if lease.is_held:
                 site.flatten_workers.leave()
-            lease.end()
         except DriverError as error:
-            log.warning("the flatten lease ends by itself", reason=str(error))
+            log.warning("who flattens is not taken off its record", reason=str(error))
+        _give_back(lease)
         renewing.join()
+
+
+def _give_back(lease: Lease) -> None:
+    try:
+        lease.end()
+    except DriverError as error:
+        log.warning("the flatten lease ends by itself", reason=str(error))

@@ -6,7 +6,7 @@ from tests.schedules.faults import Fault, Kind
 from tests.schedules.schedule import Operation, Schedule, Switch
 from tests.schedules.trial import run
 from tests.schedules.turns import Turns
-from tests.simulation.steps import Create, Delete, Snapshot, Sweep
+from tests.simulation.steps import Create, Delete, Flatten, Snapshot, Sweep
 
 EXAMPLES = {
     "a pool is full while what another create began is cleared away": Schedule(
@@ -50,6 +50,14 @@ SHRUNK_SOURCE = Schedule(
     fault=Fault("objects.apply:after", nth=3, kind=Kind.TIMEOUT),
     order=10858,
 )
+OVERTAKEN_WORKER = Schedule(
+    scene="a plain copy to be flattened",
+    operations=(Operation(Flatten(), replica=1), Operation(Flatten(), replica=2)),
+    switches=(Switch(8, to=0, is_long=True),),
+    fault=Fault("images.flatten:pinned", nth=1, kind=Kind.CRASH),
+    first=1,
+    order=30099,
+)
 
 
 @pytest.mark.parametrize("schedule", EXAMPLES.values(), ids=EXAMPLES)
@@ -62,3 +70,10 @@ def test_a_schedule_that_broke_a_rule_breaks_none(schedule: Schedule) -> None:
 def test_a_copy_of_a_volume_that_was_deleted_and_shrunk_meanwhile_is_refused() -> None:
     """It read zeros. With clones of format 2 the trashed snap does not hold the tombstone, and none of this comes about."""
     assert run(SHRUNK_SOURCE, Turns(), clones_format_2=False).failure is None
+
+
+def test_a_flatten_worker_that_was_overtaken_leaves_its_successor_on_the_record() -> None:
+    """It wrote its own address over the other's, whose image then seemed to be in use by a client."""
+    outcome = run(OVERTAKEN_WORKER, Turns(), clones_format_2=False)
+    assert outcome.failure is None
+    assert outcome.struck == (OVERTAKEN_WORKER.fault.point, Kind.CRASH)
