@@ -102,6 +102,24 @@ def test_always_flattens_a_copy_behind_its_answer(calls: Calls, ceph_dev: DevCep
     calls.delete_until_done(copy.volume_id)
 
 
+def test_a_worker_that_cannot_leave_its_record_flattens_again(
+    ceph_dev: DevCeph, pool: Pool, start_driver: StartDriver
+) -> None:
+    driver = start_driver(
+        "--controller",
+        clusters=ceph_dev.config_json,
+        environment={"RBD_CSI_FAILPOINTS": "queue.record_worker:before:2=error:5"},
+    )
+    calls = Calls(driver.rpc, ceph_dev.secrets("provisioner"))
+    volumes = [create_source(calls, ceph_dev)]
+    for name in ("one", "two"):
+        volumes.append(calls.create(name, 0, source=volumes[0], parameters=ALWAYS))
+        await_flat(pool, volumes[-1])
+        await_true(lambda: "who flattens is not taken off its record" in driver.log_text(), "the leave failed")
+    for volume in volumes:
+        calls.delete_until_done(volume.volume_id)
+
+
 def test_a_copy_above_the_soft_depth_is_flattened_behind_its_answer(
     calls: Calls, ceph_dev: DevCeph, pool: Pool
 ) -> None:
