@@ -1,8 +1,9 @@
 """What stands in the pool when a schedule begins, and what can be asked for there."""
 
 import pickle
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache, partial
 
 from csi_driver.model import FlattenMode, ImageLayout
 from tests.memory_ceph import BLOCK
@@ -87,12 +88,13 @@ class Asked:
 
 @dataclass(frozen=True)
 class Scene:
-    """A pool, what is known of it, and what can be asked for."""
+    """A pool, what is known of it, and what can be asked for. entry: the points that a process comes to that is new there."""
 
     name: str
     ceph: bytes
     model: bytes
-    asked: tuple[Asked, ...]
+    asked: tuple[Asked, ...] = ()
+    entry: tuple[str, ...] = ()
 
     def known(self) -> Model:
         found = pickle.loads(self.model)
@@ -115,11 +117,14 @@ def _scene(name: str, *, clones_format_2: bool) -> Scene:
         history.live(HISTORIES[name])
         world.wait(WAIT_S)
         asked = [Asked(action, subject) for action in _actions(history) if (subject := _subject(history, action))]
-        scene = Scene(name, world.ceph.save(), pickle.dumps(history.model), ())
-    found = tuple(
-        Asked(one.action, one.subject, _points(scene, one.action, clones_format_2=clones_format_2)) for one in asked
-    )
-    return Scene(scene.name, scene.ceph, scene.model, tuple(one for one in found if one.points))
+        scene = Scene(name, world.ceph.save(), pickle.dumps(history.model))
+
+    def points(call: _CallOf) -> tuple[str, ...]:
+        return _points(scene, call, clones_format_2=clones_format_2)
+
+    found = [replace(one, points=points(partial(History.call, action=one.action, by=0))) for one in asked]
+    entry = points(lambda history: history.nodes[0].process.enter)
+    return replace(scene, asked=tuple(one for one in found if one.points), entry=entry)
 
 
 def _subject(history: History, action: Action) -> str:
@@ -155,7 +160,10 @@ def _actions(history: History) -> list[Action]:
     return found
 
 
-def _points(scene: Scene, action: Action, *, clones_format_2: bool) -> tuple[str, ...]:
+_CallOf = Callable[[History], Callable[[], object] | None]
+
+
+def _points(scene: Scene, call_of: _CallOf, *, clones_format_2: bool) -> tuple[str, ...]:
     points: list[str] = []
 
     def note(point: str, _link: Link) -> None:
@@ -163,7 +171,7 @@ def _points(scene: Scene, action: Action, *, clones_format_2: bool) -> tuple[str
 
     with virtual_world(seed=1) as clock:
         history = History(MemoryWorld(clock, clones_format_2=clones_format_2, saved=scene.ceph), scene.known())
-        call = history.call(action, 0)
+        call = call_of(history)
         if call:
             with history.nodes[0].machine.interrupted(note):
                 call()

@@ -103,9 +103,14 @@ def _around(chance: random.Random, scene: Scene, asked: Asked, struck: tuple[str
         switches,
         Fault(point, nth, kind, later),
         first=chance.randrange(OPERATIONS),
-        are_entered=chance.random() < 0.7,
+        are_entered=chance.random() < 0.7 and not _is_of_entry(scene, asked, point, nth),
         order=chance.randrange(1 << 16),
     )
+
+
+def _is_of_entry(scene: Scene, asked: Asked, point: str, nth: int) -> bool:
+    """Whether who has entered the pool before does not come to the point so often."""
+    return nth > asked.points.count(point) - scene.entry.count(point)
 
 
 def _shared_out(chance: random.Random, chosen: list[Asked], replicas: int) -> tuple[Operation, ...]:
