@@ -32,6 +32,8 @@ _LATE_BY_S = 20.0
 """What an answer may come late by where the machine does much else; a hang is one that never comes."""
 _CALM_S, _OSD_STOPPED_S, _AFTERWARDS_S = 5.0, 8.0, 3.0
 _KEYS_CHANGE_EVERY = 5
+_MOST_SLOWED = 2.0
+"""The calls to a cluster, by what happens to the other: twice as long as in calm, when all are as busy as can be."""
 _MORE_MIB, _MORE_THREADS = 128, 128
 
 
@@ -117,6 +119,7 @@ def test_trouble_of_one_cluster_hangs_nothing_and_leaks_nothing(troubled: Troubl
     print(tally.table())  # noqa: T201
     print("MiB, threads:", *sizes)  # noqa: T201
     assert tally.slowest_s() < TIMEOUT_S + _LATE_BY_S
+    assert tally.median_s("steady", "OSD stopped") <= _MOST_SLOWED * tally.median_s("steady", "calm")
     assert leftovers(troubled.steady, Place("rbd"), wait_s=kills.ENDS_WITHIN_S) == frozenset()
     assert leftovers(troubled.shaky, Place("rbd"), wait_s=kills.ENDS_WITHIN_S) == frozenset()
     assert troubled.audit() == []

@@ -57,8 +57,10 @@ class Uuids:
         return uuid.UUID(int=self._random.getrandbits(128), version=4)
 
 
-class _Renewing:
-    """In place of the module `threading` where a lease is kept: that waits in real time, and none passes within a step."""
+class _Waiting:
+    """In place of the module `threading` where a lease is kept, or a flatten looked after: behind the work, after some time,
+    and none passes within a step.
+    """
 
     Event = threading.Event
 
@@ -77,7 +79,7 @@ def virtual_world(seed: int = 0) -> Iterator[Clock]:
             patch.setattr(module, "time", clock)
         for naming in _NAMING:
             patch.setattr(naming, "uuid", uuids)
-        patch.setattr(election, "threading", _Renewing)
+        patch.setattr(election, "threading", _Waiting)
+        patch.setattr(flatten_course, "threading", _Waiting)
         patch.setattr(relief, "RELIEF_AT", RELIEF_AT)
-        patch.setattr(flatten_course.Course, "look_on", lambda _course: None)
         yield clock
