@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar, cast
 
 from csi_driver.ceph.api import ImageMissing
+from csi_driver.journal.entries import VolumeEntry
 from tests.histories.replica import Replica
 from tests.histories.world import RealWorld
 from tests.simulation import steps as do
@@ -27,8 +28,11 @@ T = TypeVar("T")
 class RealInvariants(Invariants):
     """The rules, looked at while drivers go on: an image that cannot be opened just now is looked at again."""
 
-    def content_of(self, volume: KnownVolume) -> Content | None:
-        return self._again(lambda: super(RealInvariants, self).content_of(volume), Broken, ImageMissing)
+    def volume_entry(self, handle: str) -> VolumeEntry:
+        return self._again(lambda: super(RealInvariants, self).volume_entry(handle), Broken)
+
+    def _content(self, entry: VolumeEntry) -> Content | None:
+        return self._again(lambda: super(RealInvariants, self)._content(entry), Broken, ImageMissing)
 
     def _volume(self, volume: KnownVolume) -> None:
         self._again(lambda: super(RealInvariants, self)._volume(volume), ImageMissing)

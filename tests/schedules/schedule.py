@@ -86,13 +86,13 @@ def _around(chance: random.Random, scene: Scene, asked: Asked, struck: tuple[str
     replicas = 3 if chance.random() < 0.2 else 2
     chosen = [asked]
     while len(chosen) < OPERATIONS:
-        one = asked if chance.random() < 0.3 and kind is not Kind.ENOSPC else chance.choice(scene.asked)
+        one = asked if chance.random() < 0.5 and kind is not Kind.ENOSPC else chance.choice(scene.asked)
         if _go_together(one, chosen, is_apart=kind is Kind.ENOSPC):
             chosen.append(one)
     operations = _shared_out(chance, chosen, replicas)
     later = chance.randint(1, chance.choice((8, 80))) if kind in LATE else 0
     density = chance.choice((0.03, 0.1, 0.3))
-    is_slow = chance.random() < 0.3
+    is_slow = chance.random() < 0.4
     switches = tuple(
         Switch(1 + int(chance.expovariate(density)), chance.randrange(2), is_long=is_slow and chance.random() < 0.2)
         for _ in range(_SWITCHES if density > 0.05 else _SWITCHES // 4)

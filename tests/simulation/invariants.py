@@ -73,13 +73,15 @@ class Invariants:
 
     def content_of(self, volume: KnownVolume) -> Content | None:
         """None while a flatten that was cut short keeps it from being opened."""
-        entry = self.volume_entry(volume.handle)
+        return self._content(self.volume_entry(volume.handle))
+
+    def _content(self, entry: VolumeEntry) -> Content | None:
         try:
             info = self._world.pool.images.inspect(entry.image_name)
         except ImageMissing:
-            check(self._queue.holds_up(entry.image_id), f"volume {volume.handle} cannot be opened")
+            check(self._queue.holds_up(entry.image_id), f"volume {entry.uuid} cannot be opened")
             return None
-        check(info.image_id == entry.image_id, f"volume {volume.handle} has another image")
+        check(info.image_id == entry.image_id, f"volume {entry.uuid} has another image")
         return self._world.read(entry.image_name)
 
     def content_of_snapshot(self, snapshot: KnownSnapshot) -> Content | None:
@@ -96,13 +98,13 @@ class Invariants:
         return self._world.read(entry.source_image, entry.snap_name)
 
     def _volume(self, volume: KnownVolume) -> None:
-        content = self.content_of(volume)
+        entry = self.volume_entry(volume.handle)
+        content = self._content(entry)
         if content is None:
             return
         check(fits(content, volume.content), f"{volume.spec.name} reads {content} and not {volume.content}")
         size_bytes = len(content) * self._world.block_bytes
         check(size_bytes in volume.sizes_bytes, f"{volume.spec.name}: {size_bytes} is none of {volume.sizes_bytes}")
-        entry = self.volume_entry(volume.handle)
         is_known = len(volume.sizes_bytes) == 1
         check(
             entry.size_bytes == size_bytes or not is_known,
