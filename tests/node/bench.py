@@ -3,8 +3,6 @@
 import os
 import secrets
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,7 +13,6 @@ import grpc
 
 from csi_driver.addresses import Credentials, ImageAddress
 from csi_driver.dev.layout import DevCeph
-from csi_driver.failpoints import VARIABLE
 from csi_driver.host import commands
 from csi_driver.host.api import Attachment, Device
 from csi_driver.host.mounts import LocalMounts
@@ -26,6 +23,7 @@ from csi_driver.rpc.node import KnownClusters, NodeInfo, NodeService
 from csi_driver.rpc.server import Server
 from tests.client import Driver, Refusal, refusal
 from tests.node.images import PoolImages
+from tests.node.killed_calls import KilledCalls
 from tests.node.machine import Setting
 from tests.node.traces import FuseTraces, traces
 
@@ -51,9 +49,10 @@ KINDS = {"ext4": capability(), "xfs": capability(fs_type="xfs"), "block": BLOCK}
 class Bench:
     """One node half behind a socket, with a directory for the orchestrator's paths."""
 
-    def __init__(self, ceph: DevCeph, directory: Path, attacher_name: str) -> None:
+    def __init__(self, ceph: DevCeph, directory: Path, attacher_name: str, killed_calls: KilledCalls) -> None:
         self.ceph = ceph
         self.directory = directory
+        self._killed_calls = killed_calls
         self.setting = Setting(str(directory / "run"), (ceph.address,), attacher_name=attacher_name)
         self.traces = traces(attacher_name, self.setting.run_directory)
         self.user = "node"
@@ -230,12 +229,8 @@ class Bench:
 
     def killed_call(self, request: Any, failpoint: str) -> None:
         """The request's RPC in another process, which a failpoint kills."""
-        method = type(request).__name__.removesuffix("Request")
-        command = [sys.executable, "-m", "tests.node.one_call", self.setting.text(), method]
-        command.append(request.SerializeToString().hex())
-        environment = {**os.environ, VARIABLE: f"{failpoint}=kill"}
-        ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
-        assert ended.returncode == -signal.SIGKILL, f"{failpoint} was not reached: {ended.stderr[-2000:]}"
+        code = self._killed_calls.call(f"{failpoint}=kill", self.setting.text(), request)
+        assert code == -signal.SIGKILL, f"{failpoint} was not reached: {self._killed_calls.said()}"
 
     # what is on this machine
 

@@ -10,13 +10,21 @@ import pytest
 
 from csi_driver.dev.layout import DevCeph
 from tests.node.bench import Bench
+from tests.node.killed_calls import KilledCalls
+
+
+@pytest.fixture(scope="session")
+def killed_calls() -> Iterator[KilledCalls]:
+    killed_calls = KilledCalls()
+    yield killed_calls
+    killed_calls.close()
 
 
 @pytest.fixture
-def bench(ceph_dev: DevCeph, attacher_name: str) -> Iterator[Bench]:
+def bench(ceph_dev: DevCeph, attacher_name: str, killed_calls: KilledCalls) -> Iterator[Bench]:
     """Cleaned through RPCs alone; whatever is on the machine after that is an error of the driver."""
     directory = Path(tempfile.mkdtemp(prefix="rbd-csi-node-"))  # short: sockets lie below it
-    bench = Bench(ceph_dev, directory, attacher_name)
+    bench = Bench(ceph_dev, directory, attacher_name, killed_calls)
     left: list[str] = []
     try:
         yield bench

@@ -1,4 +1,4 @@
-"""`python -m tests.node.one_call SETTING METHOD REQUEST`: one RPC's work in a process that a failpoint may kill.
+"""`python -m tests.node.one_call SETTING METHOD REQUEST`: one RPC's work in a process of its own.
 
 SETTING is a Setting's JSON, REQUEST the request's protobuf in hexadecimal. Prints nothing; raises what the RPC raises.
 """
@@ -18,9 +18,13 @@ from tests.node.machine import Setting
 
 
 def main() -> None:
-    setting, method, request = sys.argv[1:]
+    call(os.environ.get(failpoints.VARIABLE, ""), *sys.argv[1:])
+
+
+def call(armed: str, setting: str, method: str, request: str) -> None:
+    """With these fail points."""
     tracing.begin(tracing.Call(method, deadline=time.monotonic() + 60))
-    failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
+    failpoints.arm(armed)
     clusters = KnownClusters(lambda _cluster_id: True)
     service = NodeService(Setting.parse(setting).operations(), NodeInfo("node-1"), Gates(), clusters)
     message: Any = getattr(pb, f"{method}Request").FromString(bytes.fromhex(request))
