@@ -14,6 +14,7 @@ import click
 import structlog
 
 from csi_driver import failpoints, logs
+from csi_driver.cli.allocator import keep_few_arenas
 from csi_driver.config import (
     DEFAULT_CLUSTERS_FILE,
     DEFAULT_DRIVER_NAME,
@@ -92,6 +93,7 @@ _GRACE_S = 20.0
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def serve(**flags: Any) -> None:
     """Serve CSI on a UNIX socket."""
+    keep_few_arenas()
     logs.set_up(flags["log_level"], flags["log_format"])
     try:
         failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
