@@ -67,7 +67,8 @@ class DriverProcess:
         self.socket.parent.mkdir()
         self.log = self.directory / "log"
         endpoint = ("--endpoint", f"unix://{self.socket}")
-        self._command = (*prefix, sys.executable, "-m", "csi_driver", "serve", *endpoint, *arguments)
+        self._arguments = ("serve", *endpoint, *arguments)
+        self._prefix = tuple(prefix)
         self._environment = {**_outside_of_kubernetes(), **environment}
         self._process: Process | None = None
         self.died_with: int | None = None
@@ -103,20 +104,26 @@ class DriverProcess:
 
     def restart(self, environment: Mapping[str, str] | None = None, *, ready_within_s: float = START_TIMEOUT_S) -> None:
         """Starts the process, which must not run, and waits until it is ready. `environment` replaces what was added."""
-        assert self._process is None, "the driver runs already"
-        if environment is not None:
-            self._environment = {**_outside_of_kubernetes(), **environment}
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                self._command, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
+        process = self._begin_with(environment)
         deadline = time.monotonic() + ready_within_s
         while not self.rpc.is_ready(timeout_s=0.5):
-            if (code := self._process.poll()) is not None:
+            if (code := process.poll()) is not None:
                 raise DriverMisbehaved(f"the driver ended with {code} at start\n{self.log_tail()}")
             if time.monotonic() > deadline:
                 raise DriverMisbehaved(f"the driver was not ready after {ready_within_s} s\n{self.log_tail()}")
             time.sleep(0.05)
+
+    def _begin_with(self, environment: Mapping[str, str] | None) -> Process:
+        assert self._process is None, "the driver runs already"
+        if environment is not None:
+            self._environment = {**_outside_of_kubernetes(), **environment}
+        self._process = self.begin()
+        return self._process
+
+    def begin(self) -> Process:
+        command = (*self._prefix, sys.executable, "-m", "csi_driver", *self._arguments)
+        with self.log.open("ab") as log:
+            return subprocess.Popen(command, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def is_revived(self, since: int) -> bool:
         """Whether librbd ended the process since that life, so that it was started again."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from csi_driver import failpoints
 from tests import kills
-from tests.warm_driver import WarmDriver
+from tests.warm_driver import DyingDriver
 
 _STEPS = (
     *("journal.claim", "images.create", "images.write_metadata", "journal.complete"),  # an empty volume
@@ -31,7 +31,7 @@ _WITHIN_S = 20.0
 class Killer:
     """Has each driver killed at one point after another, until so many kills have come of it."""
 
-    drivers: tuple[WarmDriver, ...]
+    drivers: tuple[DyingDriver, ...]
     chance: random.Random
     wanted: int
     hit: Counter[str] = field(default_factory=Counter)
@@ -52,7 +52,7 @@ class Killer:
         rows = [f"{point:32}{self.hit[point]:5}{self.missed[point]:8}" for point in POINTS]
         return "\n".join([f"{'point':32}{'kills':>5}{'missed':>8}", *rows, f"{'':32}{self.hit.total():5}"])
 
-    def _kill(self, driver: WarmDriver) -> None:
+    def _kill(self, driver: DyingDriver) -> None:
         driver.kill()
         while point := self._next():
             visit = self.chance.randint(1, _OFTEN) if point.startswith(_OFTEN_PASSED) else 1
@@ -76,7 +76,7 @@ class Killer:
             self._pending[point] += 1
             return point
 
-    def _dies(self, driver: WarmDriver) -> bool:
+    def _dies(self, driver: DyingDriver) -> bool:
         deadline = time.monotonic() + _WITHIN_S
         while not driver.has_died():
             if time.monotonic() > deadline:

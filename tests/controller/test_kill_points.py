@@ -24,7 +24,7 @@ from tests.client import Refusal
 from tests.controller.calls import UNFINISHED, Calls
 from tests.controller.test_audit import audit
 from tests.kill_points import POINTS, Killer
-from tests.warm_driver import WarmDriver
+from tests.warm_driver import DyingDriver
 
 Made = TypeVar("Made", pb.Volume, pb.Snapshot, int)
 
@@ -134,17 +134,17 @@ class Caller:
 
 
 @pytest.fixture
-def replicas(ceph_dev: DevCeph) -> Iterator[tuple[WarmDriver, ...]]:
+def replicas(ceph_dev: DevCeph) -> Iterator[tuple[DyingDriver, ...]]:
     with ExitStack() as stack:
         yield tuple(
-            stack.enter_context(WarmDriver.start("--controller", clusters=ceph_dev.config_json, node_id=node))
+            stack.enter_context(DyingDriver.start("--controller", clusters=ceph_dev.config_json, node_id=node))
             for node in ("node-1", "node-2")
         )
 
 
 @pytest.mark.timeout(kills.timeout_s(KILLS))
 def test_kills_at_fail_points_lose_nothing_and_leave_nothing(
-    ceph_dev: DevCeph, replicas: tuple[WarmDriver, ...]
+    ceph_dev: DevCeph, replicas: tuple[DyingDriver, ...]
 ) -> None:
     killer = Killer(replicas, kills.chance(), kills.kills(KILLS))
     calls = tuple(Calls(driver.rpc, ceph_dev.secrets("provisioner")) for driver in replicas)

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from csi_driver.dev.layout import DevCeph
+from tests.fixtures.driver import StartDriver, started_drivers
 from tests.node.bench import Bench
 from tests.node.killed_calls import KilledCalls
+from tests.warm_driver import WarmDriver
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +20,13 @@ def killed_calls() -> Iterator[KilledCalls]:
     killed_calls = KilledCalls()
     yield killed_calls
     killed_calls.close()
+
+
+@pytest.fixture
+def start_driver() -> Iterator[StartDriver]:
+    """As everywhere, but warm."""
+    with started_drivers(WarmDriver) as start:
+        yield start
 
 
 @pytest.fixture

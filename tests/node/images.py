@@ -3,11 +3,14 @@
 The programs of Ceph take seconds to start where the processor is emulated, some of them also to end.
 """
 
+import atexit
+import functools
 import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import rados
@@ -54,14 +57,22 @@ class PoolImages:
 
     @contextmanager
     def _opened(self) -> Iterator[rados.Ioctx]:
-        with rados.Rados(conffile=str(self.ceph.conf)) as cluster, cluster.open_ioctx(self.pool) as ioctx:
+        with _connection(self.ceph.conf).open_ioctx(self.pool) as ioctx:
             ioctx.set_namespace(self.rados_namespace)
             yield ioctx
 
 
 def tell_monitors(ceph: DevCeph, prefix: str, **words: Any) -> str:
     """A command of the `ceph` tool, in the monitors' own form (`ceph … -f json-pretty --verbose` shows it)."""
-    with rados.Rados(conffile=str(ceph.conf)) as cluster:
-        code, answer, said = cluster.mon_command(json.dumps({"prefix": prefix, **words}), b"")
-        assert not code, said
-        return answer.decode()
+    code, answer, said = _connection(ceph.conf).mon_command(json.dumps({"prefix": prefix, **words}), b"")
+    assert not code, said
+    return answer.decode()
+
+
+@functools.cache
+def _connection(conf: Path) -> rados.Rados:
+    """As the operator; it stays until this process ends. To connect takes seconds as well."""
+    connection = rados.Rados(conffile=str(conf))
+    connection.connect()
+    atexit.register(connection.shutdown)
+    return connection
