@@ -11,9 +11,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from statistics import median
+from typing import NamedTuple
 
 import pytest
 
@@ -35,6 +37,12 @@ _KEYS_CHANGE_EVERY = 5
 _MOST_SLOWED = 2.0
 """The calls to a cluster, by what happens to the other: twice as long as in calm, when all are as busy as can be."""
 _MORE_MIB, _MORE_THREADS = 128, 128
+_WARM_S = 300.0
+"""After which connections have been replaced often enough, and the memory of names is full."""
+_GROWN = {"mib": 1.05, "threads": 1.5}
+"""The most that they grow by from the first to the second half of what comes then, by their medians: a connection more has
+thirty threads.
+"""
 
 
 class Troubled:
@@ -117,15 +125,13 @@ def test_trouble_of_one_cluster_hangs_nothing_and_leaks_nothing(troubled: Troubl
         stopped = tally.median_s(cluster_id, "OSD stopped")
         print(f"{cluster_id}: calm {calm:.2f} s, OSD stopped {stopped:.2f} s")  # noqa: T201
     print(tally.table())  # noqa: T201
-    print("MiB, threads:", *sizes)  # noqa: T201
+    print("MiB, threads:", *(f"({one.mib}, {one.threads})" for one in sizes))  # noqa: T201
     assert tally.slowest_s() < TIMEOUT_S + _LATE_BY_S
     assert tally.median_s("steady", "OSD stopped") <= _MOST_SLOWED * tally.median_s("steady", "calm")
     assert leftovers(troubled.steady, Place("rbd"), wait_s=kills.ENDS_WITHIN_S) == frozenset()
     assert leftovers(troubled.shaky, Place("rbd"), wait_s=kills.ENDS_WITHIN_S) == frozenset()
     assert troubled.audit() == []
-    (first_mib, first_threads), (last_mib, last_threads) = sizes[0], sizes[-1]
-    assert last_mib < first_mib + _MORE_MIB, sizes
-    assert last_threads < first_threads + _MORE_THREADS, sizes
+    assert_steady(sizes)
 
 
 @contextmanager
@@ -141,7 +147,7 @@ def crowd(troubled: Troubled, tally: Tally) -> Iterator[None]:
         yield
 
 
-def make_trouble(troubled: Troubled, tally: Tally) -> Iterator[tuple[int, int]]:
+def make_trouble(troubled: Troubled, tally: Tally) -> Iterator["Size"]:
     """One trouble after another, each at least once, with calm between them; what the first driver has at each calm's end."""
     troubles: dict[str, Callable[[], None]] = {
         "OSD stopped": troubled.stop_osd,
@@ -157,15 +163,33 @@ def make_trouble(troubled: Troubled, tally: Tally) -> Iterator[tuple[int, int]]:
             continue
         tally.during = "calm"
         time.sleep(_CALM_S)
-        yield size_of(troubled.drivers[0])
+        yield size_of(troubled.drivers[0], time.monotonic() - began)
         tally.during = name
         troubles[name]()
         tally.during = f"after {name}"
         time.sleep(_AFTERWARDS_S)
 
 
-def size_of(driver: DriverProcess) -> tuple[int, int]:
-    """MiB in memory, and threads."""
+def assert_steady(sizes: Sequence["Size"]) -> None:
+    first, last = sizes[0], sizes[-1]
+    assert last.mib < first.mib + _MORE_MIB, sizes
+    assert last.threads < first.threads + _MORE_THREADS, sizes
+    if warm := [one for one in sizes if one.at_s > _WARM_S]:
+        earlier, later = warm[: len(warm) // 2], warm[len(warm) // 2 :]
+        for what, most in _GROWN.items():
+            before, after = (median(getattr(one, what) for one in half) for half in (earlier or later, later))
+            assert after <= most * before, f"{what}: {before} at first, {after} then"
+
+
+class Size(NamedTuple):
+    """Of a driver: MiB in memory, and threads, so many seconds after the beginning."""
+
+    at_s: float
+    mib: int
+    threads: int
+
+
+def size_of(driver: DriverProcess, at_s: float) -> Size:
     status = Path(f"/proc/{driver.pid}/status").read_text()
     fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
-    return int(fields["VmRSS"].split()[0]) // 1024, int(fields["Threads"])
+    return Size(at_s, int(fields["VmRSS"].split()[0]) // 1024, int(fields["Threads"]))
