@@ -69,11 +69,11 @@ def start(arguments: Sequence[str], environment: Mapping[str, str], log: Path) -
 
 @functools.cache
 def _parent() -> str:
-    """Where it listens; it ends with this process."""
+    """Where it listens; it ends with this process, however this one ends: its stdin does then."""
     directory = tempfile.mkdtemp(prefix="rbd-csi-warm-")
     path = f"{directory}/socket"
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.warm_starts", path], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+        [sys.executable, "-m", "tests.warm_starts", path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     assert process.stdout
     assert select.select([process.stdout], [], [], _LISTENS_WITHIN_S)[0], "no driver can be started: too slow"
@@ -98,8 +98,11 @@ class _Parent:
         signal.signal(signal.SIGCHLD, lambda *_: None)
 
     def run(self) -> None:
+        """Until stdin ends."""
         while True:
-            ready, _, _ = select.select([self._listener, self._told], [], [])
+            ready, _, _ = select.select([self._listener, self._told, sys.stdin], [], [])
+            if sys.stdin in ready:
+                return
             if self._told in ready:
                 self._told.recv(64)
                 self._report()
@@ -124,6 +127,7 @@ class _Parent:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for mine in (self._listener, self._told, self._tells, *self._callers.values()):
             mine.close()
+        os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())
         written = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.dup2(written, sys.stdout.fileno())
         os.dup2(written, sys.stderr.fileno())
