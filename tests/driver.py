@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import ClassVar, Protocol, Self
 
 from tests.client import Driver
+from tests.stopping import await_stop, resume, stop
 
 CRASHES = (-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS)
 """Exit codes of a process that librbd has ended."""
@@ -147,19 +148,19 @@ class DriverProcess:
         sys.__stderr__.write(f"\na driver of the tests crashed, and is started again:\n{self.log_tail(120)}\n")
 
     def pause(self) -> None:
-        """SIGSTOP: the process keeps its locks and connections and does nothing."""
-        self._running().send_signal(signal.SIGSTOP)
+        """The process keeps its locks and connections and does nothing."""
+        stop(self._running().pid)
 
     def await_pause(self) -> None:
         """Waits until the process has stopped itself, as a fail point makes it."""
-        deadline = time.monotonic() + STOP_TIMEOUT_S
-        while Path(f"/proc/{self.pid}/stat").read_text().rpartition(") ")[2][0] != "T":
-            assert time.monotonic() < deadline, f"the driver did not stop itself\n{self.log_tail()}"
-            time.sleep(0.01)
+        try:
+            await_stop(self.pid, STOP_TIMEOUT_S)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.log_tail()}") from error
 
     def resume(self) -> None:
-        """SIGCONT."""
-        self._running().send_signal(signal.SIGCONT)
+        """It goes on where it stood."""
+        resume(self._running().pid)
 
     def kill(self) -> None:
         """SIGKILL, and waits until the process is gone: a crash."""

@@ -4,9 +4,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.stopping import await_stop
 
 TIMEOUT_S = 60.0
 
@@ -32,11 +33,7 @@ class Running:
 
     def await_pause(self) -> None:
         """Until it has stopped itself, as a fail point makes it."""
-        deadline = time.monotonic() + TIMEOUT_S
-        while Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(") ")[2][0] != "T":
-            assert self._process.poll() is None, "it ended and did not stop itself"
-            assert time.monotonic() < deadline, "it did not stop itself"
-            time.sleep(0.01)
+        await_stop(self._process.pid, TIMEOUT_S)
 
     def resume(self) -> None:
         self._process.send_signal(signal.SIGCONT)

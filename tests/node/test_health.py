@@ -1,7 +1,5 @@
 """NodeGetVolumeHealth and NodeGetStorageHealth: what is so on this node, told in bounded time."""
 
-import os
-import signal
 import time
 
 import pytest
@@ -13,6 +11,7 @@ from csi_driver.operations.node_health import LastFailures
 from csi_driver.pb import csi_pb2 as pb
 from csi_driver.rpc.health import storage_health
 from tests.node.bench import BLOCK, KINDS, Bench, Code, capability
+from tests.stopping import stopped
 
 
 def health(bench: Bench, volume_id: str) -> dict[str, int]:
@@ -80,14 +79,11 @@ def test_a_device_that_hangs_is_told_in_time(bench: Bench) -> None:
     volume_id = bench.new_volume()
     bench.stage(volume_id, BLOCK)
     (daemon,) = bench.daemons()
-    os.kill(daemon, signal.SIGSTOP)
-    try:
+    with stopped(daemon):
         began = time.monotonic()
         seen = health(bench, volume_id)
         assert time.monotonic() - began < 30
         assert list(seen.values()) == [pb.INACCESSIBLE]
-    finally:
-        os.kill(daemon, signal.SIGCONT)
     assert health(bench, volume_id) == {}
 
 

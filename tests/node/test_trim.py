@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ import pytest
 
 from tests.node.bench import BLOCK, KINDS, MIB, Bench, capability
 from tests.node.test_hung_devices import paused
+from tests.stopping import stopped
 from tests.volume_command import Ended
 
 FILE_BYTES = 64 * MIB
@@ -80,11 +80,8 @@ def hanging(bench: Bench) -> Iterator[None]:
             yield
         return
     (daemon,) = bench.daemons()
-    os.kill(daemon, signal.SIGSTOP)
-    try:
+    with stopped(daemon):
         yield
-    finally:
-        os.kill(daemon, signal.SIGCONT)
 
 
 def test_a_device_that_hangs_is_told_in_time_and_is_trimmed_later(bench: Bench) -> None:

@@ -1,7 +1,6 @@
 """The calls about a volume in use: NodeGetVolumeStats, NodeExpandVolume, and what the node says of itself."""
 
 import os
-import signal
 import time
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from csi_driver.host.bounded import bounded
 from csi_driver.host.filesystems import LocalFilesystems
 from csi_driver.pb import csi_pb2 as pb
 from tests.node.bench import BLOCK, MIB, SIZE_MIB, Bench, Code, capability
+from tests.stopping import stopped
 
 
 def stats_request(volume_id: str, path: Path) -> pb.NodeGetVolumeStatsRequest:
@@ -83,16 +83,13 @@ def test_stats_answer_while_the_device_hangs(bench: Bench, wanted: pb.VolumeCapa
     (daemon,) = bench.daemons()
     if not wanted.HasField("block"):
         (target / "file").write_bytes(b"x" * MIB)  # not now: it would hang
-    os.kill(daemon, signal.SIGSTOP)
-    try:
+    with stopped(daemon):
         began = time.monotonic()
         assert bench.code(bench.node.NodeGetVolumeStats, stats_request(volume_id, target)) in (
             Code.OK,
             Code.UNAVAILABLE,
         )
         assert time.monotonic() - began < 8
-    finally:
-        os.kill(daemon, signal.SIGCONT)
 
 
 @pytest.mark.attacher("fuse")
@@ -102,7 +99,6 @@ def test_a_look_that_hangs_is_given_up_and_is_not_started_twice(bench: Bench) ->
     bench.stage(volume_id)
     (daemon,) = bench.daemons()
     (file,) = Path(bench.setting.run_directory).glob("*/disk")
-    os.kill(daemon, signal.SIGSTOP)
     looks = 0
 
     def look() -> os.statvfs_result:
@@ -110,15 +106,13 @@ def test_a_look_that_hangs_is_given_up_and_is_not_started_twice(bench: Bench) ->
         looks += 1
         return os.statvfs(file)
 
-    try:
+    with stopped(daemon):
         for _ in range(2):
             began = time.monotonic()
             with pytest.raises(DeviceTrouble, match="hangs"):
                 bounded("a look that hangs", look, 0.3)
             assert time.monotonic() - began < 2
         assert looks == 1
-    finally:
-        os.kill(daemon, signal.SIGCONT)
     deadline = time.monotonic() + 10
     while bounded("a look that hangs", lambda: looks, 5) is None and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -131,16 +125,13 @@ def test_other_calls_on_a_hung_device_end_in_time_and_succeed_later(bench: Bench
     volume_id = bench.new_volume()
     bench.stage(volume_id)
     (daemon,) = bench.daemons()
-    os.kill(daemon, signal.SIGSTOP)
-    try:
+    with stopped(daemon):
         began = time.monotonic()
         first = bench.node.NodeStageVolume.future(bench.stage_request(volume_id))
         time.sleep(0.5)
         assert bench.code(bench.node.NodeUnstageVolume, bench.unstage_request(volume_id)) is Code.ABORTED
         assert first.code() is Code.UNAVAILABLE
         assert time.monotonic() - began < 15
-    finally:
-        os.kill(daemon, signal.SIGCONT)
     bench.stage(volume_id)
     assert bench.daemons() == [daemon]
 
