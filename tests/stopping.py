@@ -26,8 +26,8 @@ def resume(pid: int) -> None:
 
 @contextmanager
 def stopped(pid: int) -> Iterator[None]:
-    stop(pid)
     try:
+        stop(pid)
         yield
     finally:
         resume(pid)
