@@ -12,14 +12,14 @@ from tests import kills
 from tests.warm_driver import DyingDriver
 
 _STEPS = (
-    *("journal.claim", "images.create", "images.write_metadata", "journal.complete"),  # an empty volume
+    *("journal.claim", "images.create", "journal.complete"),  # an empty volume
     *("journal.claim_resize", "images.grow", "journal.record_size"),
-    *("journal.begin", "images.cut", "images.clone", "images.remove_snap"),  # snapshots and copies
+    *("journal.begin", "images.cut", "images.clone", "images.adopt", "images.remove_snap"),  # snapshots and copies
     *("journal.mark_deleting", "images.move_to_trash", "journal.release_name", "journal.mark_trashed"),
     *("journal.mark_tombstone", "journal.forget"),
     *("journal.mark_purging", "images.drop_trashed_snaps", "images.purge", "journal.forget_deleted"),
 )
-_OFTEN_PASSED = ("objects.read_key", "objects.apply")
+_OFTEN_PASSED = ("objects.read_key", "objects.apply", "objects.write_classes")
 POINTS = tuple(f"{step}:{place}" for step in (*_STEPS, *_OFTEN_PASSED) for place in ("before", "after"))
 _OFTEN = 12
 """The visit at which one that is passed all the time kills is drawn up to here."""

@@ -1,25 +1,26 @@
 """What the calls on images have in common: where the images are, and how they are opened."""
 
+import struct
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import rbd
 
-from csi_driver.ceph.adoption import Adoption
 from csi_driver.ceph.api import ImageMissing
 from csi_driver.ceph.image_place import Place, PlainObjects, Translate, doing
+
+_HEAD = 2**64 - 2  # CEPH_NOSNAP: the image itself, not one of its snaps
 
 
 class ImageCalls:
     """Over one IoCtx."""
 
-    def __init__(self, place: Place, objects: PlainObjects, translate: Translate, adoption: Adoption) -> None:
+    def __init__(self, place: Place, objects: PlainObjects, translate: Translate) -> None:
         self._place = place
         self._ioctx = place.ioctx
         self._objects = objects
         self._translate = translate
         self._rbd = rbd.RBD()
-        self._adoption = adoption
 
     @property
     def raw(self) -> object:
@@ -35,6 +36,11 @@ class ImageCalls:
         raw = self._objects.read_data(f"rbd_id.{name}")
         return (raw[4:].decode() or None) if raw else None
 
+    def find_size(self, image_id: str) -> int | None:
+        """The class call `get_size`: the object order (u8), and the bytes (Ceph: cls_rbd)."""
+        raw = self._objects.ask(f"rbd_header.{image_id}", "rbd", "get_size", struct.pack("<Q", _HEAD))
+        return struct.unpack_from("<xQ", raw)[0] if raw else None
+
     def _open_named(self, name: str) -> AbstractContextManager[rbd.Image]:
         image_id = self.find_id(name)
         if image_id is None:
@@ -49,12 +55,12 @@ class ImageCalls:
         )
 
     @contextmanager
-    def open_ahead(self, image_id: str) -> Iterator[None]:
+    def open_ahead(self, image_id: str, uses: int = 1) -> Iterator[None]:
         place = self._place
         key = (place.pool_id, place.namespace, image_id)
         with (
             self._translate(f"images.open_ahead {image_id}"),
-            place.open_images.ahead(key, lambda: rbd.Image(self._ioctx, image_id=image_id)),
+            place.open_images.ahead(key, lambda: rbd.Image(self._ioctx, image_id=image_id), uses),
         ):
             yield
 

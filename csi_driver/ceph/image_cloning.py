@@ -1,16 +1,22 @@
-"""Clones of a snap, in the format that the caller wants and the cluster allows, and of a group's snap, which librbd may not
-be able to clone.
+"""Clones of a snap, in the format that the caller wants and the cluster allows.
+
+Those of format 2 are made past librbd where the new image is (image_making.py): it would open the parent and the clone, and
+cannot name a group's snap before Ceph 20.2.
 """
 
 import errno
+import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import rbd
 
 from csi_driver.ceph.adoption import Adoption
-from csi_driver.ceph.api import CloneSource, ImageMissing, ParentSnap
+from csi_driver.ceph.api import Cloned, CloneSource, ImageMissing, MetadataWrite, ParentSnap, SnapKind
 from csi_driver.ceph.image_features import FEATURES
-from csi_driver.ceph.image_place import Place, PlainObjects, Translate, doing
+from csi_driver.ceph.image_making import ImageMaker
+from csi_driver.ceph.image_metadata import header_keys
+from csi_driver.ceph.image_place import Place, Translate, doing
 from csi_driver.ceph.image_snaps import snaps
 from csi_driver.errors import InvalidRequest
 from csi_driver.model import CloneFormat, ImageLayout
@@ -22,110 +28,124 @@ _FORMAT_2_REFUSED = (
     "parameter cloneFormat is 2, and the cluster allows clones of format 1 alone: leave the parameter out or set it to 1, "
     "or let the cluster refuse older clients (`ceph osd set-require-min-compat-client mimic`)"
 )
+_OF_GROUP = "parameter cloneFormat is 1, in which snapshots of a group cannot be cloned; allowed is 2"
 _MOST_FORMAT_1 = 1
 """Clones of format 1 that a connection makes at once: under 64 of them librbd has aborted (docs/decisions/0013)."""
+_KNOWN_S = 60.0
+"""For which the cluster's answer is believed, of what it allows."""
+
+
+@dataclass(frozen=True)
+class WantedClone:
+    """What is to be made of a snap. size_bytes: at least so many · metadata: what is changed of what it inherits."""
+
+    name: str
+    layout: ImageLayout
+    size_bytes: int
+    metadata: MetadataWrite
+
+
+Make = Callable[[str, int, ImageLayout], str]
 
 
 class ImageCloning:
-    """The part of `RbdImages` that clones. create, find_id: that one's."""
+    """The part of `RbdImages` that clones. make: an image, within a turn of making; its id."""
 
-    def __init__(  # noqa: PLR0913 - the parts of one
-        self,
-        place: Place,
-        objects: PlainObjects,
-        translate: Translate,
-        *,
-        adoption: Adoption,
-        create: Callable[[str, int, ImageLayout], None],
-        find_id: Callable[[str], str | None],
-    ) -> None:
+    def __init__(self, place: Place, translate: Translate, maker: ImageMaker, adoption: Adoption, make: Make) -> None:
         self._place = place
-        self._objects = objects
         self._translate = translate
+        self._maker = maker
         self._adoption = adoption
-        self._create = create
-        self._find_id = find_id
+        self._make = make
         self._rbd = rbd.RBD()
 
-    def clone(self, source: CloneSource, name: str, layout: ImageLayout) -> CloneFormat:
-        with doing(self._translate, "images.clone", name):
+    def clone(self, source: CloneSource, wanted: WantedClone) -> Cloned:
+        """Without an id: made by librbd, and neither grown nor its metadata changed."""
+        with doing(self._translate, "images.clone", wanted.name):
             try:
-                if source.snap_id is None:
-                    return self._clone_as_allowed(source, name, layout)
+                if source.snap_id is None and self._has_format_1(source.format):
+                    source.pool.images.protect(source.image, source.snap)
+                    self._clone_by_librbd(source, wanted, is_format_1=True)
+                    return Cloned("", CloneFormat.ONE)
                 if source.format is CloneFormat.ONE:
-                    raise InvalidRequest(
-                        "parameter cloneFormat is 1, in which snapshots of a group cannot be cloned; allowed is 2"
-                    )
-                if CLONES_BY_ID:
-                    self._clone(source, name, layout)
-                else:
-                    self._clone_by_headers(source, source.snap_id, name, layout)
+                    raise InvalidRequest(_OF_GROUP)
+                return Cloned(self._clone_format_2(source, wanted), CloneFormat.TWO)
             except rbd.Error as error:
                 if error.errno == errno.ENOSYS:
-                    raise InvalidRequest(
-                        f"image {source.image} has not the feature layering and cannot be cloned"
-                    ) from error
+                    raise _without_layering(source) from error
                 raise
-            return CloneFormat.TWO
 
-    def _clone_as_allowed(self, source: CloneSource, name: str, layout: ImageLayout) -> CloneFormat:
+    def _has_format_1(self, wanted: CloneFormat) -> bool:
         """Where the cluster's oldest clients know clone format 1 alone, the snap must be protected.
 
         That is asked of a monitor, not tried out: librbd may not survive to refuse the clone of a snap that should have been
-        protected (docs/decisions/0020).
+        protected (docs/decisions/0020). Raises InvalidRequest.
         """
-        if source.format is not CloneFormat.ONE:
-            if self._allows_format_2():
-                try:
-                    self._clone(source, name, layout)
-                except rbd.Error as error:
-                    if error.errno != errno.EINVAL:
-                        raise
-                    self._place.learnt.allows_format_2 = False  # no longer
-                else:
-                    return CloneFormat.TWO
-            if source.format is CloneFormat.TWO:
-                raise InvalidRequest(_FORMAT_2_REFUSED)
-        source.pool.images.protect(source.image, source.snap)
-        self._clone(source, name, layout, is_format_1=True)
-        return CloneFormat.ONE
+        if wanted is CloneFormat.ONE:
+            return True
+        if self._allows_format_2():
+            return False
+        if wanted is CloneFormat.TWO:
+            raise InvalidRequest(_FORMAT_2_REFUSED)
+        return True
 
     def _allows_format_2(self) -> bool:
-        learnt = self._place.learnt
-        if learnt.allows_format_2 is None:
-            learnt.allows_format_2 = self._place.ask_formats()
+        learnt, now = self._place.learnt, time.monotonic()
+        if now - learnt.asked_formats_at > _KNOWN_S:
+            learnt.allows_format_2, learnt.asked_formats_at = self._place.ask_formats(), now
         return learnt.allows_format_2
 
-    def _clone_by_headers(self, source: CloneSource, snap_id: int, name: str, layout: ImageLayout) -> None:
-        with rbd.Image(source.pool.images.raw, source.image, read_only=True) as image:
-            if not image.features() & rbd.RBD_FEATURE_LAYERING:
-                raise InvalidRequest(f"image {source.image} has not the feature layering and cannot be cloned")
-            size_bytes = next((one.size_bytes for one in snaps(image) if one.snap_id == snap_id), None)
-            parent = ParentSnap(source.pool.pool_id, source.pool.namespace, image.id(), snap_id)
-        if size_bytes is None:
-            raise ImageMissing(f"snap {source.snap}")
-        self._create(name, size_bytes, layout)
-        image_id = self._find_id(name)
-        if image_id is None:
-            raise ImageMissing(name)
-        self._adoption.adopt(image_id, parent, size_bytes)
+    def _clone_format_2(self, source: CloneSource, wanted: WantedClone) -> str:
+        """Empty: made by librbd."""
+        librbd_can = source.snap_id is None or CLONES_BY_ID
+        if librbd_can and not self._maker.can_make(max(source.size_bytes, wanted.size_bytes), wanted.layout):
+            self._clone_by_librbd(source, wanted)
+            return ""
+        parent, overlap_bytes = (source.at, source.size_bytes) if source.at else _locate(source)
+        if "layering" not in wanted.layout.features or not self._adoption.has_layering(parent):
+            raise _without_layering(source)
+        inherited = self._adoption.metadata_of(parent)
+        kept = {name: text for name, text in inherited.items() if name not in wanted.metadata.drop}
+        keys = header_keys(replace(wanted.metadata, put={**kept, **wanted.metadata.put}))
+        with self._place.making_turn():
+            size_bytes = max(overlap_bytes, wanted.size_bytes)
+            image_id = self._make(wanted.name, size_bytes, wanted.layout)
+            self._adoption.adopt(image_id, parent, overlap_bytes, keys)
+        return image_id
 
-    def _clone(self, source: CloneSource, name: str, layout: ImageLayout, *, is_format_1: bool = False) -> None:
+    def _clone_by_librbd(self, source: CloneSource, wanted: WantedClone, *, is_format_1: bool = False) -> None:
         chosen, most = ("1", _MOST_FORMAT_1) if is_format_1 else ("auto", 0)
-        with self._place.making_turn(), self._place.clone_gate.hold(chosen, most=most):
-            self._clone_now(source, name, layout)
-
-    def _clone_now(self, source: CloneSource, name: str, layout: ImageLayout) -> None:
-        with source.pool.images.making() as parents, self._place.making() as here:
+        with (
+            self._place.making_turn(),
+            self._place.clone_gate.hold(chosen, most=most),
+            source.pool.images.making() as parents,
+            self._place.making() as here,
+        ):
+            layout = wanted.layout
             self._rbd.clone(
                 parents,
                 source.image,
                 source.snap if source.snap_id is None else source.snap_id,
                 here,
-                name,
+                wanted.name,
                 features=sum(FEATURES[feature] for feature in layout.features),
                 order=layout.object_size_bytes.bit_length() - 1,
                 stripe_unit=layout.stripe_unit_bytes,
                 stripe_count=layout.stripe_count,
                 data_pool=layout.data_pool or None,
             )
+
+
+def _locate(source: CloneSource) -> tuple[ParentSnap, int]:
+    """The snap, and its bytes. One whose cut was killed half-way cannot be opened. Raises rbd.Error, ImageMissing."""
+    pool = source.pool
+    snap = source.snap if source.snap_id is None else None
+    with pool.images.making() as ioctx, rbd.Image(ioctx, source.image, snapshot=snap, read_only=True) as image:
+        for one in snaps(image):
+            if one.snap_id == source.snap_id or (one.kind is SnapKind.USER and one.name == snap):
+                return ParentSnap(pool.pool_id, pool.namespace, image.id(), one.snap_id), one.size_bytes
+    raise ImageMissing(f"snap {source.snap}")
+
+
+def _without_layering(source: CloneSource) -> InvalidRequest:
+    return InvalidRequest(f"image {source.image} has not the feature layering and cannot be cloned")

@@ -1,7 +1,8 @@
 """Where images are, what is done there past librbd, and how librbd's errors become those of ceph/api."""
 
 import errno
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,6 +10,7 @@ from typing import Protocol
 import rbd
 
 from csi_driver.ceph.api import ImageBusy, ImageExists, ImageHasSnapshots, ImageMissing, ObjectMissing, Write
+from csi_driver.ceph.class_writes import ClassWrite
 from csi_driver.ceph.clone_gate import CloneGate
 from csi_driver.ceph.open_images import OpenImages
 from csi_driver.tracing import step
@@ -29,8 +31,10 @@ _EXPECTED: dict[int, type[Exception]] = {
 class Learnt:
     """What a connection has found out about its cluster; asked anew by the next connection."""
 
-    allows_format_2: bool | None = None
-    """Of clones; None: not asked yet."""
+    allows_format_2: bool = False
+    """Of clones, when it was last asked."""
+    asked_formats_at: float = -math.inf
+    """By the monotonic clock."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,12 @@ class PlainObjects(Protocol):
 
     def execute(self, name: str, cls: str, method: str, payload: bytes) -> None:
         """A class call that writes. Raises ObjectMissing; never makes the object."""
+
+    def write_classes(self, writes: Sequence[ClassWrite]) -> list[Exception | None]:
+        """Side by side, each atomic; ended when all have ended. What came of each: None when it was done.
+
+        ObjectExists, ObjectMissing or CompareFailed are told as such, everything else as librados' error.
+        """
 
     def apply(self, name: str, write: Write) -> None:
         """As `Objects.apply`."""

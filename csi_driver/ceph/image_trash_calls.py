@@ -10,7 +10,8 @@ from datetime import UTC
 import rbd
 
 from csi_driver.ceph.api import ImageKept, ImageMissing, ObjectMissing, TrashEntry, Write
-from csi_driver.ceph.encoding import packed, versioned
+from csi_driver.ceph.class_writes import ClassWrite
+from csi_driver.ceph.encoding import packed, text_at, versioned
 from csi_driver.ceph.image_calls import ImageCalls
 
 _PAGE = 1000
@@ -23,9 +24,33 @@ class TrashCalls(ImageCalls):
     def remove(self, name: str) -> None:
         self._ensure_trash()
         with self._doing("images.remove", name):
-            self._despite_dead_watchers(
-                lambda: self._rbd.remove(self._ioctx, name), lambda: self.find_id(name) or self._find_removing(name)
-            )
+            if not self._finish_half_made(name):
+                self._despite_dead_watchers(
+                    lambda: self._rbd.remove(self._ioctx, name), lambda: self.find_id(name) or self._find_removing(name)
+                )
+
+    def _finish_half_made(self, name: str) -> bool:
+        """Takes away an image that has names and no header, and so nobody who opened it; librbd would leave its object map.
+
+        The names last, as long as there is something that they lead to.
+        """
+        image_id = self.find_id(name) or self._find_id_in_directory(name)
+        if image_id is None or self.find_size(image_id) is not None:
+            return False
+        with suppress(ObjectMissing):
+            self._objects.apply(f"rbd_object_map.{image_id}", Write(remove_object=True))
+        names = (
+            ClassWrite("rbd_directory", (("rbd", "dir_remove_image", packed(name) + packed(image_id)),)),
+            ClassWrite(f"rbd_id.{name}", is_removal=True),
+        )
+        for failure in self._objects.write_classes(names):
+            if failure and not isinstance(failure, ObjectMissing):  # one of them alone may have been written
+                raise failure
+        return True
+
+    def _find_id_in_directory(self, name: str) -> str | None:
+        raw = self._objects.ask("rbd_directory", "rbd", "dir_get_id", packed(name))
+        return text_at(raw, 0)[0] if raw else None
 
     def _despite_dead_watchers(self, remove: Callable[[], None], find_id: Callable[[], str | None]) -> None:
         """Once more, when an image is said to be watched: perhaps by a client that is gone."""

@@ -7,41 +7,67 @@ made before the first image is.
 """
 
 import errno
-import struct
+from dataclasses import replace
 
 import rbd
 
+from csi_driver.ceph.adoption import Adoption
 from csi_driver.ceph.api import (
+    NO_METADATA,
+    Cloned,
     CloneSource,
     ImageInfo,
     ImageMissing,
     MetadataWrite,
+    ObjectMissing,
     Watcher,
     Write,
 )
-from csi_driver.ceph.image_cloning import ImageCloning
+from csi_driver.ceph.image_cloning import ImageCloning, WantedClone
 from csi_driver.ceph.image_features import FEATURES, SHOWN
 from csi_driver.ceph.image_flattening import FlattenCalls
+from csi_driver.ceph.image_making import ImageMaker, NewImage
+from csi_driver.ceph.image_metadata import MARK, PREFIX, header_keys
+from csi_driver.ceph.image_place import Place, PlainObjects, Translate
 from csi_driver.ceph.image_snap_calls import SnapCalls
 from csi_driver.ceph.image_snaps import has_parent, is_pinned, snaps
 from csi_driver.ceph.image_trash_calls import TrashCalls
 from csi_driver.errors import InvalidRequest
-from csi_driver.model import CloneFormat, ImageLayout
+from csi_driver.model import ImageLayout
 
 _PAGE = 1000
-_HEAD = 2**64 - 2  # CEPH_NOSNAP: the image itself, not one of its snaps
 _SPARSE_BYTES = 4096
 """The least run of zeros that is looked for: the least that librbd takes, which is the allocation unit of a file system."""
-_METADATA = "metadata_"
-_MARK = "csi.mark"
 
 
 class RbdImages(SnapCalls, TrashCalls, FlattenCalls):
     """`Images` over one IoCtx."""
 
-    def create(self, name: str, size_bytes: int, layout: ImageLayout) -> None:
+    def __init__(
+        self, place: Place, objects: PlainObjects, translate: Translate, maker: ImageMaker, adoption: Adoption
+    ) -> None:
+        super().__init__(place, objects, translate)
+        self._maker = maker
+        self._cloning = ImageCloning(place, translate, maker, adoption, self._make)
+
+    def create(self, name: str, size_bytes: int, layout: ImageLayout, metadata: MetadataWrite = NO_METADATA) -> str:
         self._ensure_trash()  # while there is room for it
-        with self._doing("images.create", name), self._place.making_turn(), self._place.making() as ioctx:
+        with self._place.making_turn():
+            return self._make(name, size_bytes, layout, metadata)
+
+    def _make(self, name: str, size_bytes: int, layout: ImageLayout, metadata: MetadataWrite = NO_METADATA) -> str:
+        """Within a turn of making."""
+        with self._doing("images.create", name):
+            if self._maker.can_make(size_bytes, layout):
+                try:
+                    return self._maker.make(NewImage(name, size_bytes, layout, header_keys(metadata)))
+                except ObjectMissing as error:
+                    raise InvalidRequest(self._missing_place(layout)) from error
+            self._create_by_librbd(name, size_bytes, layout)
+        return self._finish_made(name, 0, metadata)
+
+    def _create_by_librbd(self, name: str, size_bytes: int, layout: ImageLayout) -> None:
+        with self._place.making() as ioctx:
             try:
                 self._rbd.create(
                     ioctx,
@@ -63,6 +89,17 @@ class RbdImages(SnapCalls, TrashCalls, FlattenCalls):
                     raise InvalidRequest(self._missing_place(layout)) from error
                 raise
 
+    def _finish_made(self, name: str, size_bytes: int, metadata: MetadataWrite) -> str:
+        """What an image that librbd made has to have before anybody sees it. Its id."""
+        image_id = self.find_id(name)
+        if image_id is None:
+            raise ImageMissing(name)
+        if size_bytes:
+            self.grow(name, size_bytes)
+        if metadata != NO_METADATA:
+            self.write_metadata(image_id, metadata)
+        return image_id
+
     def _missing_place(self, layout: ImageLayout) -> str:
         namespace = self._place.namespace
         missing = [f"dataPool {layout.data_pool!r}"] if layout.data_pool else []
@@ -78,11 +115,6 @@ class RbdImages(SnapCalls, TrashCalls, FlattenCalls):
             names |= {key.removeprefix("name_"): value[4:] for key, value in page}
             after = page[-1][0]
         return names
-
-    def find_size(self, image_id: str) -> int | None:
-        """The class call `get_size`: the object order (u8), and the bytes (Ceph: cls_rbd)."""
-        raw = self._objects.ask(f"rbd_header.{image_id}", "rbd", "get_size", struct.pack("<Q", _HEAD))
-        return struct.unpack_from("<xQ", raw)[0] if raw else None
 
     def find_name(self, image_id: str) -> str | None:
         """The key `id_<id>` of the pool's directory: a length (u32) and the name (Ceph: cls_rbd, dir_get_name)."""
@@ -122,17 +154,18 @@ class RbdImages(SnapCalls, TrashCalls, FlattenCalls):
             lockers = held["lockers"] if held else ()
             return tuple(Watcher(address, int(client.rpartition(".")[2])) for client, _, address in lockers)
 
-    def clone(self, source: CloneSource, name: str, layout: ImageLayout) -> CloneFormat:
+    def clone(
+        self,
+        source: CloneSource,
+        name: str,
+        layout: ImageLayout,
+        *,
+        size_bytes: int = 0,
+        metadata: MetadataWrite = NO_METADATA,
+    ) -> Cloned:
         self._ensure_trash()
-        cloning = ImageCloning(
-            self._place,
-            self._objects,
-            self._translate,
-            adoption=self._adoption,
-            create=self.create,
-            find_id=self.find_id,
-        )
-        return cloning.clone(source, name, layout)
+        made = self._cloning.clone(source, WantedClone(name, layout, size_bytes, metadata))
+        return made if made.image_id else replace(made, image_id=self._finish_made(name, size_bytes, metadata))
 
     def watchers(self, image_id: str) -> tuple[Watcher, ...]:
         try:
@@ -164,21 +197,17 @@ class RbdImages(SnapCalls, TrashCalls, FlattenCalls):
             return present
 
     def write_metadata(self, image_id: str, write: MetadataWrite) -> None:
-        """On the header, where the metadata are keys (Ceph: cls_rbd), and the mark is a key that librbd does not know."""
-        put = {_METADATA + name: text for name, text in write.put.items()}
-        if write.mark:
-            put[_MARK] = str(write.mark)
         change = Write(
-            compare={_MARK: str(write.over) if write.over else ""},
-            put=put,
-            drop=tuple(_METADATA + name for name in write.drop),
+            compare={MARK: str(write.over) if write.over else ""},
+            put=header_keys(write),
+            drop=tuple(PREFIX + name for name in write.drop),
         )
         with self._doing("images.write_metadata", image_id):
             self._objects.apply(f"rbd_header.{image_id}", change)
 
     def read_mark(self, image_id: str) -> int:
         with self._doing("images.read_mark", image_id):
-            return int(self._objects.read_key(f"rbd_header.{image_id}", _MARK) or "0")
+            return int(self._objects.read_key(f"rbd_header.{image_id}", MARK) or "0")
 
     def announce(self, image_id: str) -> None:
         """An empty message is librbd's own for "the header has changed" (Ceph: librbd/ImageWatcher.cc)."""

@@ -31,8 +31,21 @@ class _Slot(Generic[T]):
     image: T | None = None
     turning: threading.Lock = field(default_factory=threading.Lock)
     """Held while the image is opened or closed, so that no open overlaps a close."""
-    held_ahead: list[threading.Event] = field(default_factory=list)
-    """Set when whoever had it opened ahead needs it no more."""
+    held_ahead: list["_Holding"] = field(default_factory=list)
+    """By those who had it opened ahead."""
+
+
+@dataclass
+class _Holding:
+    """Held for so many uses; over when these are made, or whoever had it opened leaves."""
+
+    uses: int
+    is_over: threading.Event = field(default_factory=threading.Event)
+
+    def use(self) -> None:
+        self.uses -= 1
+        if self.uses <= 0:
+            self.is_over.set()
 
 
 class OpenImages(Generic[T]):
@@ -52,37 +65,37 @@ class OpenImages(Generic[T]):
                 image = slot.image = slot.image or open_image()
             yield image
         finally:
-            for is_over in tuple(slot.held_ahead):
-                is_over.set()
+            for holding in tuple(slot.held_ahead):
+                holding.use()
             self._leave(key, slot)
 
     @contextmanager
-    def ahead(self, key: Hashable, open_image: Callable[[], T]) -> Iterator[None]:
-        """Has the image opened for the `share` within, and closed after it, both behind the caller's back.
+    def ahead(self, key: Hashable, open_image: Callable[[], T], uses: int = 1) -> Iterator[None]:
+        """Has the image opened for so many `share`s to come, and closed after them, both behind the caller's back.
 
         It is closed when the caller leaves. A failed open is left to `share`; raises what the close raises.
         """
-        is_over = threading.Event()
-        holding = self._ahead.submit(self._hold, key, open_image, is_over)
+        holding = _Holding(uses)
+        held = self._ahead.submit(self._hold, key, open_image, holding)
         try:
             yield
         finally:
-            is_over.set()
-            if not holding.cancel():
-                holding.result()
+            holding.is_over.set()
+            if not held.cancel():
+                held.result()
 
-    def _hold(self, key: Hashable, open_image: Callable[[], T], is_over: threading.Event) -> None:
-        if is_over.is_set():
+    def _hold(self, key: Hashable, open_image: Callable[[], T], holding: _Holding) -> None:
+        if holding.is_over.is_set():
             return
         slot = self._enter(key)
-        slot.held_ahead.append(is_over)
+        slot.held_ahead.append(holding)
         try:
             with slot.turning:
                 slot.image = slot.image or open_image()
         except Exception:  # noqa: BLE001 - whoever uses the image opens it again, and meets it
-            is_over.set()
-        is_over.wait()
-        slot.held_ahead.remove(is_over)
+            holding.is_over.set()
+        holding.is_over.wait()
+        slot.held_ahead.remove(holding)
         self._leave(key, slot)
 
     def _enter(self, key: Hashable) -> _Slot[T]:

@@ -81,13 +81,10 @@ class Making:
             images = self._site.pool.images
             size_bytes = entry.size_bytes or self._spec.size_bytes
             if origin and entry.cloned_from:
-                size_bytes = self._clone(entry, origin, entry.cloned_from, size_bytes)
+                image_id, size_bytes = self._clone(entry, origin, entry.cloned_from, size_bytes)
             else:
-                images.create(entry.image_name, size_bytes, self._spec.layout)
-            image_id = images.find_id(entry.image_name)
-            if image_id is None:
-                raise ClusterUnavailable(f"image {entry.image_name} has no id right after it was made; repeat the call")
-            self._set_metadata(image_id, replace(entry, size_bytes=size_bytes), origin.data_key if origin else "")
+                metadata = self._metadata(replace(entry, size_bytes=size_bytes), "")
+                image_id = images.create(entry.image_name, size_bytes, self._spec.layout, metadata)
             depth = origin.depth_of_copy if origin else 0
             made = {layout.IMAGE_ID: image_id, layout.SIZE: str(size_bytes), layout.DEPTH: str(depth)}
             done = replace(entry, image_id=image_id, size_bytes=size_bytes, depth=depth, is_noted=False)
@@ -96,13 +93,11 @@ class Making:
             self._site.journal.complete(entry, made)
         return self.handed_out(done)
 
-    def _set_metadata(self, image_id: str, entry: VolumeEntry, data_key: str) -> None:
-        """Whose volume it is, its key, and its limits: before anybody has it open."""
+    def _metadata(self, entry: VolumeEntry, data_key: str) -> MetadataWrite:
+        """Whose volume it is, its key, and its limits."""
         is_copy = entry.cloned_from is not None
         key = self._behind.keys.metadata(str(self._site.handle(entry.uuid)), self._spec, data_key)
-        write = first_settings(entry.mutable, entry.size_bytes, {**self._spec.metadata, **key}, is_copy=is_copy)
-        if write != MetadataWrite():
-            self._site.pool.images.write_metadata(image_id, write)
+        return first_settings(entry.mutable, entry.size_bytes, {**self._spec.metadata, **key}, is_copy=is_copy)
 
     def policy(self, mutable: MutableParameters) -> FlattenPolicy:
         """The class's, as the volume's mutable parameters change it."""
@@ -131,24 +126,25 @@ class Making:
         if enqueue(self._site, entry, is_awaited=is_awaited):
             self._behind.flattener.look_at(replace(self._site.key, pool=self._site.pool.pool_id))
 
-    def _clone(self, entry: VolumeEntry, origin: Origin, cloned_from: ClonedFrom, size_bytes: int) -> int:
-        """One clone, grown; its bytes. The snap that was cut for it goes to the trash namespace, or stays with format 1."""
-        images = self._site.pool.images
+    def _clone(self, entry: VolumeEntry, origin: Origin, cloned_from: ClonedFrom, size_bytes: int) -> tuple[str, int]:
+        """One clone: its id and bytes. The snap that was cut for it goes to the trash namespace, or stays with format 1."""
         try:
-            cloned_bytes = origin.cut(cloned_from)
+            source = origin.cut(cloned_from, self._spec)
             if cloned_from.is_temporary:
                 self._refuse_deleted(origin)
-            self._refuse_above_limit(cloned_bytes, origin)
-            made = images.clone(origin.clone_source(cloned_from, self._spec), entry.image_name, self._spec.layout)
+            self._refuse_above_limit(source.size_bytes, origin)
+            size_bytes = max(size_bytes, source.size_bytes)
+            metadata = self._metadata(replace(entry, size_bytes=size_bytes), origin.data_key)
+            made = self._site.pool.images.clone(
+                source, entry.image_name, self._spec.layout, size_bytes=size_bytes, metadata=metadata
+            )
         except ImageMissing as error:
             with self.origin():  # NotFound, if it was deleted just now
                 raise ClusterUnavailable(f"the source {origin.handle} cannot be cloned: {error}") from error
-        if size_bytes > cloned_bytes:
-            images.grow(entry.image_name, size_bytes)
-        if cloned_from.is_temporary and made is not CloneFormat.ONE:
+        if cloned_from.is_temporary and made.format is not CloneFormat.ONE:
             remove_clone_snap(self._site, entry)
             self._have_source_finished(origin)
-        return max(size_bytes, cloned_bytes)
+        return made.image_id, size_bytes
 
     def _refuse_deleted(self, origin: Origin) -> None:
         """The delete of a source marks it and looks for snaps after that, so that a cut looks for the mark after itself: a

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
-from csi_driver.ceph.api import CloneSource, ImageMissing, Pool
+from csi_driver.ceph.api import CloneSource, ImageMissing, ParentSnap, Pool
 from csi_driver.errors import ClusterUnavailable, Inconsistent, InvalidRequest, NotFound, OutOfRange, PoolMissing
 from csi_driver.ids import Handle
 from csi_driver.journal.entries import ClonedFrom, SnapshotEntry
@@ -32,8 +32,8 @@ class Encryption:
 class Origin:
     """The image that a copy is cloned of. snap is empty for a volume: one is cut for the copy alone.
 
-    snap_id: likewise None. depth: of the image or its snap; None where nobody has counted. encryption: None where the
-    journal does not tell.
+    snap_id: likewise None, and for a snapshot that is an image of its own. depth: of the image or its snap; None where nobody
+    has counted. encryption: None where the journal does not tell.
     """
 
     handle: Handle
@@ -58,18 +58,19 @@ class Origin:
         snap = self.snap or CLONE_PREFIX + new_uuid
         return ClonedFrom(self.pool.pool_id, self.image_id, snap, is_temporary=not self.snap)
 
-    def cut(self, cloned_from: ClonedFrom) -> int:
-        """Bytes of the snap to clone, cut now if it is this copy's own. Raises ImageMissing, NoSpace.
+    def cut(self, cloned_from: ClonedFrom, spec: VolumeSpec) -> CloneSource:
+        """The snap to clone, cut now if it is this copy's own. Raises ImageMissing, NoSpace.
 
-        More than the recorded size where the source has grown since, or its growth was cut short before that was recorded.
+        It has more bytes than are recorded where the source has grown since, or its growth was cut short before that.
         """
-        if not cloned_from.is_temporary:
-            return self.size_bytes
-        return self.pool.images.cut(self.image_id, cloned_from.snap_name, most=MOST_SNAPS).size_bytes
-
-    def clone_source(self, cloned_from: ClonedFrom, spec: VolumeSpec) -> CloneSource:
-        snap_id = self.snap_id if self.is_of_group else None
-        return CloneSource(self.pool, self.image, cloned_from.snap_name, spec.clone_format, snap_id)
+        snap_id, size_bytes = self.snap_id, self.size_bytes
+        if cloned_from.is_temporary:
+            made = self.pool.images.cut(self.image_id, cloned_from.snap_name, most=MOST_SNAPS)
+            snap_id, size_bytes = made.snap_id, made.size_bytes
+        at = None if snap_id is None else ParentSnap(self.pool.pool_id, self.pool.namespace, self.image_id, snap_id)
+        named_by = snap_id if self.is_of_group else None
+        snap = cloned_from.snap_name
+        return CloneSource(self.pool, self.image, snap, spec.clone_format, named_by, at, size_bytes)
 
     def refuse_other_encryption(self, spec: VolumeSpec) -> None:
         """Raises InvalidRequest: what a copy holds is its source's, encrypted or not."""

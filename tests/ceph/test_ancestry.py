@@ -27,10 +27,9 @@ def clone_id(pool: Pool, image: str, clone_format: CloneFormat) -> str:
     assert image_id
     pool.images.cut(image_id, SNAP, most=1)
     made = pool.images.clone(CloneSource(pool, image, SNAP, clone_format), f"{image}-clone", PLAIN)
-    assert made is (clone_format or CloneFormat.TWO)
-    clone_id = pool.images.find_id(f"{image}-clone")
-    assert clone_id
-    return clone_id
+    assert made.format is (clone_format or CloneFormat.TWO)
+    assert made.image_id == pool.images.find_id(f"{image}-clone")
+    return made.image_id
 
 
 def test_a_clone_names_its_parent_and_is_listed_there(pool: Pool, image: str, clone_id: str) -> None:

@@ -37,8 +37,10 @@ CLONE_POINTS = (
     "journal.begin:after",
     "images.cut:after",
     "images.clone:before",
+    "images.create:after",
+    "images.adopt:before",
+    "images.adopt:after",
     "images.clone:after",
-    "images.grow:after",
     "images.remove_snap:before",
     "images.remove_snap:after",
     "journal.complete:before",
@@ -46,8 +48,10 @@ CLONE_POINTS = (
 )
 RESTORE_POINTS = (
     "journal.claim:after",
+    "objects.write_classes:after",
+    "images.create:after",
+    "images.adopt:after",
     "images.clone:after",
-    "images.write_metadata:after",
     "journal.complete:after",
 )
 DELETE_SNAPSHOT_POINTS = (

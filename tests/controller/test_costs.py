@@ -94,7 +94,8 @@ def test_a_restore_costs_one_clone(told: DriverProcess, calls: Calls, ceph_dev: 
         before = osd_map(ceph_dev)
         assert images_steps(told, restore) == {
             "images.clone": 1,
-            "images.write_metadata": 1,  # what the clone inherited and does not have by right
+            "images.create": 1,
+            "images.adopt": 1,
         }
         commits.append(osd_map(ceph_dev) - before)
     assert min(commits) == 0
@@ -108,8 +109,9 @@ def test_a_clone_of_a_volume_costs_one_snap_one_clone_and_the_snap_s_removal(tol
     assert images_steps(told, lambda: calls.create("clone", 0, source=volume)) == {
         "images.cut": 1,
         "images.clone": 1,
+        "images.create": 1,
+        "images.adopt": 1,
         "images.remove_snap": 1,
-        "images.write_metadata": 1,
     }
     for one in (calls.create("clone", 0, source=volume), volume):
         calls.delete_until_done(one.volume_id)

@@ -27,8 +27,8 @@ CREATE_POINTS = {
     "journal.claim:before": "– – –",
     "journal.claim:after": "K – – M",
     "images.create:before": "K – – M",
+    "objects.write_classes:after": "K – I M",
     "images.create:after": "K – I M",
-    "images.write_metadata:after": "K – I M",
     "journal.complete:before": "K – I M",
     "journal.complete:after": "K O I complete",
 }

@@ -233,7 +233,7 @@ def test_what_the_go_driver_keeps_in_a_vault_opens_copies_and_goes_with_its_imag
         calls.delete_until_done(volume.volume_id)
 
 
-CREATE_POINTS = ("keys.keep:before", "keys.keep:after", "images.write_metadata:after", "journal.complete:after")
+CREATE_POINTS = ("keys.keep:before", "keys.keep:after", "images.create:after", "journal.complete:after")
 DELETE_POINTS = ("images.purge:after", "keys.forget:before", "keys.forget:after", "journal.forget:after")
 
 

@@ -179,7 +179,7 @@ def test_a_damaged_key_is_copied_by_nobody_and_the_audit_tells_it(
     calls.delete_until_done(source.volume_id)
 
 
-CREATE_POINTS = ("keys.keep:before", "keys.keep:after", "images.write_metadata:after")
+CREATE_POINTS = ("keys.keep:before", "keys.keep:after", "images.create:after")
 COPY_POINTS = ("keys.fetch:before", "keys.fetch:after", "images.clone:after", *CREATE_POINTS)
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from csi_driver.ceph.api import (
+    NO_METADATA,
     CompareFailed,
     ImageBusy,
     ImageExists,
@@ -23,7 +24,7 @@ from csi_driver.ceph.api import (
 from csi_driver.errors import InvalidRequest
 from csi_driver.model import ImageLayout
 from tests.memory_ceph.seam import Link, seam
-from tests.memory_ceph.state import BLOCK, Images, Place, StoredImage, StoredSnap
+from tests.memory_ceph.state import BLOCK, Images, Place, StoredImage, StoredSnap, head_map
 
 _NEEDS = {"object-map": "exclusive-lock", "fast-diff": "object-map"}
 
@@ -62,21 +63,33 @@ class ImageCalls:
         return nullcontext(self.place)
 
     @seam("images.create")
-    def create(self, name: str, size_bytes: int, layout: ImageLayout) -> None:
+    def create(self, name: str, size_bytes: int, layout: ImageLayout, metadata: MetadataWrite = NO_METADATA) -> str:
+        return self.make(name, size_bytes, layout, metadata).image_id
+
+    def make(self, name: str, size_bytes: int, layout: ImageLayout, metadata: MetadataWrite) -> StoredImage:
+        """Its two names side by side, then its header and its object map: which of them comes first depends on its number."""
         if name in self.place.names:
             raise ImageExists(name)
         features = self.features_of(layout)
-        image_id = self.new_id()
-        self.place.names[name] = image_id
+        number = self.ceph.number()
+        image = StoredImage(f"{number:012x}", self.place, size_bytes, features, layout.data_pool)
+        image.metadata, image.mark = dict(metadata.put), metadata.mark
+        self.place.names[name] = image.image_id
+        missing = (self.place.unlisted, self.place.unnumbered)[number % 2]
+        missing.add(name)
+        self.link.reach("images.create:half_named")
+        missing.discard(name)
         self.link.reach("images.create:named")
-        self.ceph.images.by_id[image_id] = StoredImage(image_id, self.place, size_bytes, features, layout.data_pool)
+        if "object-map" in features and number // 2 % 2:
+            self.place.objects[image.head_map] = {}
+            self.link.reach("images.create:mapped")
+            del self.place.objects[image.head_map]
+        self.ceph.images.by_id[image.image_id] = image
+        return image
 
-    def open_ahead(self, image_id: str) -> AbstractContextManager[None]:
+    def open_ahead(self, image_id: str, uses: int = 1) -> AbstractContextManager[None]:
         """The watch is that of the call which needs the image."""
         return nullcontext()
-
-    def new_id(self) -> str:
-        return f"{self.ceph.number():012x}"
 
     def features_of(self, layout: ImageLayout) -> tuple[str, ...]:
         """Raises InvalidRequest as librbd refuses."""
@@ -94,11 +107,11 @@ class ImageCalls:
 
     @seam("images.list_names")
     def list_names(self) -> dict[str, str]:
-        return dict(self.place.names)
+        return {name: image_id for name, image_id in self.place.names.items() if name not in self.place.unlisted}
 
     @seam("images.find_id")
     def find_id(self, name: str) -> str | None:
-        return self.place.names.get(name)
+        return None if name in self.place.unnumbered else self.place.names.get(name)
 
     @seam("images.find_size")
     def find_size(self, image_id: str) -> int | None:
@@ -107,7 +120,8 @@ class ImageCalls:
 
     @seam("images.find_name")
     def find_name(self, image_id: str) -> str | None:
-        return next((name for name, there in self.place.names.items() if there == image_id), None)
+        named = (name for name, there in self.place.names.items() if there == image_id)
+        return next((name for name in named if name not in self.place.unlisted), None)
 
     @seam("images.inspect")
     def inspect(self, name: str) -> ImageInfo:
@@ -213,9 +227,7 @@ class ImageCalls:
         image = self._headed(image_id)
         if image.mark != write.over:
             raise CompareFailed(image_id)
-        image.mark = write.mark or image.mark
-        merged = {**image.metadata, **write.put}
-        image.metadata = {name: text for name, text in merged.items() if name not in write.drop}
+        image.change(write)
 
     @seam("images.read_mark")
     def read_mark(self, image_id: str) -> int:
@@ -236,6 +248,8 @@ class ImageCalls:
 
     @seam("images.remove")
     def remove(self, name: str) -> None:
+        if self._finish_half_made(name):
+            return
         begun = next((image_id for image_id, was in self.place.removing.items() if was == name), None)
         image_id = self.place.names.get(name, begun)
         if image_id is None:
@@ -247,6 +261,21 @@ class ImageCalls:
         self.link.reach("images.remove:unnamed")
         self._drop(image_id, "images.remove")
         del self.place.removing[image_id]
+
+    def _finish_half_made(self, name: str) -> bool:
+        image_id = self.place.names.get(name)
+        if image_id is None or image_id in self.ceph.images.by_id:
+            return False
+        self.place.objects.pop(head_map(image_id), None)
+        self.link.reach("images.remove:mapless")
+        missing = (self.place.unlisted, self.place.unnumbered)[len(name) % 2]
+        if name not in self.place.unlisted | self.place.unnumbered:
+            missing.add(name)
+            self.link.reach("images.remove:half_named")
+        del self.place.names[name]
+        self.place.unlisted.discard(name)
+        self.place.unnumbered.discard(name)
+        return True
 
     @seam("images.move_to_trash")
     def move_to_trash(self, name: str, *, keep_s: int = 0) -> None:

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 
 from csi_driver.ceph.api import (
+    NO_METADATA,
+    Cloned,
     CloneSource,
     Extent,
     Extents,
@@ -10,6 +12,7 @@ from csi_driver.ceph.api import (
     ImageBusy,
     ImageExists,
     ImageMissing,
+    MetadataWrite,
     ParentSnap,
     Snap,
     SnapKind,
@@ -138,31 +141,63 @@ class MemoryImages(ImageCalls):
     # ── clones ──
 
     @seam("images.clone")
-    def clone(self, source: CloneSource, name: str, layout: ImageLayout) -> CloneFormat:
+    def clone(
+        self,
+        source: CloneSource,
+        name: str,
+        layout: ImageLayout,
+        *,
+        size_bytes: int = 0,
+        metadata: MetadataWrite = NO_METADATA,
+    ) -> Cloned:
         image, snap = self._source(source)
         if name in self.place.names:
             raise ImageExists(name)
-        features = self.features_of(layout)
         if source.format is CloneFormat.TWO and not self.ceph.clones_format_2:
             raise InvalidRequest("parameter cloneFormat is 2, and the cluster allows clones of format 1 alone")
-        is_format_2 = self.ceph.clones_format_2 and source.format is not CloneFormat.ONE
-        if not is_format_2 and not snap.is_protected:
+        if self.ceph.clones_format_2 and source.format is not CloneFormat.ONE:
+            kept = {name: text for name, text in image.metadata.items() if name not in metadata.drop}
+            clone = self.make(name, max(size_bytes, snap.size_bytes), layout, NO_METADATA)
+            self._adopt(clone, (image, snap), MetadataWrite({**kept, **metadata.put}, mark=metadata.mark))
+            return Cloned(clone.image_id, CloneFormat.TWO)
+        if not snap.is_protected:
             self._protect(image, source.snap)
             self.link.reach("images.clone:protected")
-        image_id = self.new_id()
-        self.place.names[name] = image_id
-        self.link.reach("images.clone:named")
-        clone = StoredImage(image_id, self.place, snap.size_bytes, features, layout.data_pool)
-        self.ceph.images.by_id[image_id] = clone
+        return Cloned(self._clone_by_librbd((image, snap), name, layout, (size_bytes, metadata)), CloneFormat.ONE)
+
+    def _clone_by_librbd(
+        self,
+        source: tuple[StoredImage, StoredSnap],
+        name: str,
+        layout: ImageLayout,
+        wanted: tuple[int, MetadataWrite],
+    ) -> str:
+        """It has the clone open, and grows it and writes its metadata afterwards."""
+        size_bytes, metadata = wanted
+        clone = self.make(name, source[1].size_bytes, layout, NO_METADATA)
         with self.writing(clone):
-            self.link.reach("images.clone:zeros")
-            clone.parent = ParentSnap(image.place.pool_id, image.place.namespace, image.image_id, snap.snap_id)
-            clone.overlap_bytes = snap.size_bytes
-            clone.metadata = dict(image.metadata)
-            self.link.reach("images.clone:unlisted")
-            clone.clone_format = 2 if is_format_2 else 1
-            snap.children[image_id] = clone.clone_format
-        return CloneFormat.TWO if is_format_2 else CloneFormat.ONE
+            self._adopt(clone, source, MetadataWrite(source[0].metadata), clone_format=1)
+        self.link.reach("images.clone:made")
+        clone.size_bytes = max(size_bytes, clone.size_bytes)
+        clone.change(metadata)
+        return clone.image_id
+
+    def _adopt(
+        self,
+        clone: StoredImage,
+        source: tuple[StoredImage, StoredSnap],
+        metadata: MetadataWrite,
+        *,
+        clone_format: int = 2,
+    ) -> None:
+        image, snap = source
+        self.link.reach("images.clone:zeros")
+        clone.parent = ParentSnap(image.place.pool_id, image.place.namespace, image.image_id, snap.snap_id)
+        clone.overlap_bytes = snap.size_bytes
+        clone.change(metadata)
+        self.link.reach("images.clone:unlisted")
+        clone.clone_format = clone_format
+        snap.children[clone.image_id] = clone_format
 
     def _source(self, source: CloneSource) -> tuple[StoredImage, StoredSnap]:
         """Raises ImageMissing, InvalidRequest."""

@@ -7,7 +7,7 @@ from the state alone: what can be opened, what is read, which snap goes with its
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from csi_driver.ceph.api import CloneSource, ParentSnap, SnapKind
+from csi_driver.ceph.api import CloneSource, MetadataWrite, ParentSnap, SnapKind
 
 BLOCK = 1 << 20
 """Bytes of a block."""
@@ -57,6 +57,9 @@ class Place:
     """Address of the holder, and the second at which the lease ends."""
     names: dict[str, str] = field(default_factory=dict)
     """Id of each image by name: also of one whose header is not written yet."""
+    unlisted: set[str] = field(default_factory=set)
+    unnumbered: set[str] = field(default_factory=set)
+    """Names that are not in the pool's directory yet, and such as have no object with the id."""
     groups: dict[str, StoredGroup] = field(default_factory=dict)
     trash: dict[str, str] = field(default_factory=dict)
     kept_until: dict[str, float] = field(default_factory=dict)
@@ -97,8 +100,22 @@ class StoredImage:
         snap = self.snaps.get(source.snap_id)
         return snap if snap and snap.kind is not SnapKind.TRASH else None
 
+    @property
+    def head_map(self) -> str:
+        return head_map(self.image_id)
+
+    def change(self, write: MetadataWrite) -> None:
+        self.mark = write.mark or self.mark
+        merged = {**self.metadata, **write.put}
+        self.metadata = {name: text for name, text in merged.items() if name not in write.drop}
+
     def object_map(self, snap_id: int) -> str:
         return f"rbd_object_map.{self.image_id}.{snap_id:016x}"
+
+
+def head_map(image_id: str) -> str:
+    """Told apart from the header while that is not there; it goes with the header."""
+    return f"rbd_object_map.{image_id}"
 
 
 View = StoredImage | StoredSnap

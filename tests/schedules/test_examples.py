@@ -35,7 +35,7 @@ EXAMPLES = {
             Operation(Create(5, source=0), replica=0),
         ),
         switches=(Switch(1, to=1), Switch(1, to=1), Switch(7, to=1), Switch(4, to=1), Switch(7, to=1)),
-        fault=Fault("images.write_metadata:after", nth=1, kind=Kind.EIO),
+        fault=Fault("images.clone:after", nth=1, kind=Kind.EIO),
         first=2,
     ),
 }

@@ -135,7 +135,8 @@ _KINDS: tuple[type[Action], ...] = (
 
 _POINTS: dict[type[Action], tuple[str, ...]] = {
     Create: (
-        *("images.create:named", "images.clone:named", "images.clone:zeros", "images.clone:unlisted"),
+        *("images.create:half_named", "images.create:named", "images.create:mapped"),
+        *("images.clone:zeros", "images.clone:unlisted", "images.clone:made"),
         *("images.clone:before", "images.clone:after", "images.cut:half", "images.cut:after", "images.grow:after"),
         *("images.remove_snap:trashed", "images.remove:both", "images.remove:unnamed", "images.remove:delisted"),
         *("images.create:before", "images.create:after", "images.remove_snap:before", "cluster.blocklist:after"),

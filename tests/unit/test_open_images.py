@@ -84,6 +84,17 @@ def test_what_is_opened_ahead_and_not_used_is_closed_when_the_caller_leaves() ->
     assert not shared._slots
 
 
+def test_an_image_opened_ahead_for_two_uses_is_closed_after_the_second() -> None:
+    shared, image = OpenImages[Image](), Image()
+    with shared.ahead("key", image.open, uses=2):
+        for _ in range(2):
+            assert not image.closed.is_set()
+            with shared.share("key", image.open):
+                pass
+        assert image.closed.wait(10)
+    assert (image.opened, image.now_open) == (1, 0)
+
+
 def test_a_failed_open_ahead_is_met_by_the_user_alone() -> None:
     shared = OpenImages[Image]()
 

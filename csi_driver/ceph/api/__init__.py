@@ -21,9 +21,10 @@ from csi_driver.ceph.api.errors import (
     ObjectExists,
     ObjectMissing,
 )
-from csi_driver.ceph.api.images import Ancestry, CloneSource, Groups, Images
+from csi_driver.ceph.api.images import Ancestry, Cloned, CloneSource, Groups, Images
 from csi_driver.ceph.api.objects import Create, Leases, Objects, Write
 from csi_driver.ceph.api.values import (
+    NO_METADATA,
     Child,
     Extent,
     Extents,
@@ -40,10 +41,12 @@ from csi_driver.ceph.api.values import (
 
 __all__ = [
     "DAY_S",
+    "NO_METADATA",
     "Ancestry",
     "CannotCompare",
     "Child",
     "CloneSource",
+    "Cloned",
     "Cluster",
     "Clusters",
     "CompareFailed",

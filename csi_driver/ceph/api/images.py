@@ -5,7 +5,17 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from csi_driver.ceph.api.values import Child, Extents, ImageInfo, MetadataWrite, ParentSnap, Snap, TrashEntry, Watcher
+from csi_driver.ceph.api.values import (
+    NO_METADATA,
+    Child,
+    Extents,
+    ImageInfo,
+    MetadataWrite,
+    ParentSnap,
+    Snap,
+    TrashEntry,
+    Watcher,
+)
 from csi_driver.model import CloneFormat, ImageLayout
 
 if TYPE_CHECKING:
@@ -16,7 +26,8 @@ if TYPE_CHECKING:
 class CloneSource:
     """A snap to be cloned: of an image by name, in a pool that may be another one than the clone's. format: of the clone.
 
-    snap_id: of a snap that is part of a group's, which no name leads to.
+    snap_id: of a snap that is part of a group's, which no name leads to · at, size_bytes: where the snap is and how large, if
+    the caller knows; else the image is opened to see.
     """
 
     pool: "Pool"
@@ -24,6 +35,16 @@ class CloneSource:
     snap: str
     format: CloneFormat = CloneFormat.ALLOWED
     snap_id: int | None = None
+    at: ParentSnap | None = None
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Cloned:
+    """A clone that was made."""
+
+    image_id: str
+    format: CloneFormat
 
 
 class Images(Protocol):
@@ -36,8 +57,18 @@ class Images(Protocol):
     def making(self) -> AbstractContextManager[object]:
         """Likewise, for those that make an image."""
 
-    def clone(self, source: CloneSource, name: str, layout: ImageLayout) -> CloneFormat:
-        """The format that it has. Format 1 has the snap protected, and needs it; so may the other, of a protected snap.
+    def clone(
+        self,
+        source: CloneSource,
+        name: str,
+        layout: ImageLayout,
+        *,
+        size_bytes: int = 0,
+        metadata: MetadataWrite = NO_METADATA,
+    ) -> Cloned:
+        """With at least so many bytes, and its source's metadata as `metadata` changes them.
+
+        Format 1 has the snap protected, and needs it; so may the other, of a protected snap.
 
         Raises ImageMissing (source image or snap), ImageExists; InvalidRequest, of a format that the cluster does not allow
         too: then the clone may have been made, and is removed like one that was cut short.
@@ -106,8 +137,11 @@ class Images(Protocol):
         Where a client has the image's lock, that one does it, or lends the lock. Raises ImageMissing.
         """
 
-    def create(self, name: str, size_bytes: int, layout: ImageLayout) -> None:
-        """Raises ImageExists; InvalidRequest when librbd refuses the layout."""
+    def create(self, name: str, size_bytes: int, layout: ImageLayout, metadata: MetadataWrite = NO_METADATA) -> str:
+        """The image's id. Raises ImageExists; InvalidRequest when librbd refuses the layout.
+
+        Cut short, or refused for want of room, it leaves what `remove` takes away.
+        """
 
     def list_names(self) -> dict[str, str]:
         """The ids of all images by name, without opening them; of half-made ones too."""
@@ -138,10 +172,10 @@ class Images(Protocol):
     def unpin(self, image_id: str) -> None:
         """Removes the pin of a flatten that was cut short; fine without one. Raises ImageMissing."""
 
-    def open_ahead(self, image_id: str) -> AbstractContextManager[None]:
+    def open_ahead(self, image_id: str, uses: int = 1) -> AbstractContextManager[None]:
         """Opens the image for writing behind what the caller does until it needs it: a hint, of which nothing can fail.
 
-        It changes nothing but that the image is watched. It is closed behind what comes after the first call that needed it.
+        It changes nothing but that the image is watched. It is closed behind what comes after as many calls that needed it.
         """
 
     def grow(self, name: str, size_bytes: int) -> int:

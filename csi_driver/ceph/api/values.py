@@ -119,6 +119,9 @@ class MetadataWrite:
     over: int = 0
 
 
+NO_METADATA = MetadataWrite()
+
+
 @dataclass(frozen=True)
 class PoolUsage:
     """What a pool holds and may hold; quotas are 0 where there is none.

@@ -22,8 +22,10 @@ from csi_driver.ceph.cluster.objects import RadosObjects
 from csi_driver.ceph.cluster.reach import check_key_form
 from csi_driver.ceph.errnos import RECONNECT, meaning_of
 from csi_driver.ceph.groups import RbdGroups
+from csi_driver.ceph.image_making import ImageMaker, MakingPlace
 from csi_driver.ceph.image_place import Learnt, OpenedImages, Place
 from csi_driver.ceph.images import RbdImages
+from csi_driver.ceph.plain_pools import PlainPools
 from csi_driver.errors import PoolMissing
 from csi_driver.tracing import step
 
@@ -50,6 +52,7 @@ class Connection:
         self._maker: rados.Rados | None = None
         self._connecting_maker = threading.Lock()
         self.clone_gate = CloneGate(lambda chosen: self._for_making().conf_set("rbd_default_clone_format", chosen))
+        self.plain_pools = PlainPools(self.headers, lambda setting: self._for_making().conf_get(setting) or "")
         log.info("connected", cluster=entry.cluster_id, user=credentials.user, address=self.address)
 
     @property
@@ -66,10 +69,21 @@ class Connection:
     @contextmanager
     def making(self, pool_id: int) -> Iterator[rados.Ioctx]:
         """The pool, to make images there."""
+        with self._making_at(pool_id, self.entry.rados_namespace) as ioctx:
+            yield ioctx
+
+    @contextmanager
+    def making_objects(self, pool_id: int, namespace: str) -> Iterator[RadosObjects]:
+        """The objects that an image is made of, and the headers of parents, wherever they lie."""
+        with self._making_at(pool_id, namespace) as ioctx:
+            yield RadosObjects(ioctx, self.translated, set())
+
+    @contextmanager
+    def _making_at(self, pool_id: int, namespace: str) -> Iterator[rados.Ioctx]:
         with self.translated(f"open pool {pool_id}"):
             ioctx = self._for_making().open_ioctx2(pool_id)
         try:
-            yield self._in_namespace(ioctx)
+            yield _prepared(ioctx, namespace)
         finally:
             ioctx.close()
 
@@ -83,17 +97,17 @@ class Connection:
                     raise PoolMissing(f"cluster {self.entry.cluster_id!r} has no pool {pool!r}") from error
                 raise
         try:
-            self._in_namespace(ioctx)
+            _prepared(ioctx, self.entry.rados_namespace)
             if isinstance(pool, int):
                 ioctx.name = self.pool_name(pool)  # the binding would call the pool by its number
             yield RadosPool(self, ioctx)
         finally:
             ioctx.close()
 
-    def _in_namespace(self, ioctx: rados.Ioctx) -> rados.Ioctx:
-        ioctx.set_namespace(self.entry.rados_namespace)
-        ioctx.set_osdmap_full_try()  # deletes must work on a full pool, and creates fail at once
-        return ioctx
+    def pool_id(self, name: str) -> int | None:
+        """None when there is no such pool."""
+        found = self._rados.pool_lookup(name)
+        return None if found is None else int(found)
 
     def pool_names(self) -> list[str]:
         with self.translated("list the pools"):
@@ -186,6 +200,12 @@ class Connection:
             self._maker.shutdown()
 
 
+def _prepared(ioctx: rados.Ioctx, namespace: str) -> rados.Ioctx:
+    ioctx.set_namespace(namespace)
+    ioctx.set_osdmap_full_try()  # deletes must work on a full pool, and creates fail at once
+    return ioctx
+
+
 @dataclass
 class RadosPool:
     """`Pool` over one IoCtx."""
@@ -212,8 +232,16 @@ class RadosPool:
             cluster.pool_name,
         )
         self.ancestry: Ancestry = HeaderAncestry((self.pool_id, self.namespace), self.objects, self.cluster.headers)
-        adoption = Adoption(self.pool_id, self.namespace, cluster.headers)
-        self.images = RbdImages(place, self.objects, cluster.translated, adoption)
+        adoption = Adoption(self.pool_id, self.namespace, read=cluster.making_objects, write=cluster.making_objects)
+        making = MakingPlace(
+            self.pool_id,
+            self.name,
+            self.namespace,
+            lambda: cluster.making_objects(self.pool_id, self.namespace),
+            cluster.pool_id,
+        )
+        maker = ImageMaker(making, cluster.plain_pools)
+        self.images = RbdImages(place, self.objects, cluster.translated, maker, adoption)
         self.groups: Groups = RbdGroups(place, self.objects, cluster.translated)
 
     @property

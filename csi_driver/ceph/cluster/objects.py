@@ -1,13 +1,15 @@
 """Objects with omap keys, over one IoCtx."""
 
 import errno
+import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 
 import rados
 
 from csi_driver.ceph.api import CompareFailed, Create, ObjectExists, ObjectMissing, Write
+from csi_driver.ceph.class_writes import ClassWrite
 from csi_driver.ceph.encoding import packed, versioned
 from csi_driver.tracing import step
 
@@ -128,6 +130,26 @@ class RadosObjects:
             finally:
                 self._ioctx.release_write_op(operation)
 
+    def write_classes(self, writes: Sequence[ClassWrite]) -> list[Exception | None]:
+        with (
+            step("objects.write_classes", writes[0].name),
+            self._translate(f"write object {self._ioctx.name}/{writes[0].name} and others"),
+        ):
+            operations = [self._ioctx.create_write_op() for _ in writes]
+            try:
+                for operation, write in zip(operations, writes, strict=True):
+                    _fill_in(operation, write, self._ioctx)
+                under_way = [
+                    self._ioctx.operate_aio_write_op(operation, write.name)
+                    for operation, write in zip(operations, writes, strict=True)
+                ]
+                for one in under_way:
+                    one.wait_for_complete()
+            finally:
+                for operation in operations:
+                    self._ioctx.release_write_op(operation)
+            return [_outcome(one.get_return_value(), write.name) for one, write in zip(under_way, writes, strict=True)]
+
     def ask(self, name: str, cls: str, method: str, payload: bytes, *, most: int = 8192) -> bytes | None:
         with step("objects.ask", name), self._translate(f"{cls}.{method} of object {self._ioctx.name}/{name}"):
             try:
@@ -215,7 +237,33 @@ def _decoded(pairs: Iterator[tuple[str, bytes | None]]) -> list[tuple[str, str]]
     return [(key, (value or b"").decode(errors="replace")) for key, value in pairs]
 
 
+_EXPECTED: dict[int, type[Exception]] = {
+    errno.EEXIST: ObjectExists,
+    errno.ENOENT: ObjectMissing,
+    errno.ECANCELED: CompareFailed,
+}
+
+
 def _raise_expected(error: rados.Error, name: str) -> None:
-    kinds = {errno.EEXIST: ObjectExists, errno.ENOENT: ObjectMissing, errno.ECANCELED: CompareFailed}
-    if kind := kinds.get(error.errno or 0):
+    if kind := _EXPECTED.get(error.errno or 0):
         raise kind(name) from error
+
+
+def _fill_in(operation: rados.WriteOp, write: ClassWrite, ioctx: rados.Ioctx) -> None:
+    if write.is_new:
+        operation.new(rados.LIBRADOS_CREATE_EXCLUSIVE)
+    for cls, method, payload in write.calls:
+        operation.execute(cls, method, payload)
+    if write.put:
+        ioctx.set_omap(operation, tuple(write.put), tuple(write.put.values()))
+    if write.is_removal:
+        operation.remove()
+
+
+def _outcome(code: int, name: str) -> Exception | None:
+    """Of an asynchronous operation, whose errors librados gives as negative numbers."""
+    if code >= 0:
+        return None
+    if kind := _EXPECTED.get(-code):
+        return kind(name)
+    return rados.Error(f"write object {name}: {os.strerror(-code)}", -code)
