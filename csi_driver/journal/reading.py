@@ -12,6 +12,7 @@ from csi_driver.journal.entries import Entry
 from csi_driver.journal.layout import Kind
 
 E = TypeVar("E", bound=Entry)
+F = TypeVar("F", bound=Entry)
 
 
 class Lost(Busy):
@@ -61,6 +62,12 @@ class JournalReading(Generic[E]):
         reserved = Reserved.parse(value) if value else None
         is_it = reserved == Reserved(believed) and keys is not None
         return reserved, self._parse(believed, keys) if is_it and keys is not None else None
+
+    def find_beside(self, request_name: str, other: "JournalReading[F]", uuid: str) -> tuple[Reserved | None, F | None]:
+        """K, and an entry of another kind in the same pool, read side by side."""
+        key, entry = self._kind.name_key(request_name), other._kind.object(uuid)
+        value, keys = self._objects.read_both(self._directory, key, entry)
+        return Reserved.parse(value) if value else None, None if keys is None else other._parse(uuid, keys)
 
     def load(self, uuid: str) -> E | None:
         keys = self._objects.read(self._kind.object(uuid))

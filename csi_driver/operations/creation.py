@@ -191,6 +191,8 @@ class _Creation:
                         return None  # by what was made before its source went
                     self._clear_begun(entry, reserved)
                     raise
+                if origin and not origin.snap:  # one is cut, and removed when the clone is there
+                    stack.enter_context(origin.pool.images.open_ahead(origin.image_id, uses=2))
                 return self._bring_about(entry, origin, reserved.uuid if reserved else None)
         if step is Step.REUSE:
             return self._reuse(entry)

@@ -197,7 +197,11 @@ def unopened(site: Site, entry: VolumeEntry) -> DriverError:
 
 def load_usable(site: Site, handle: Handle) -> VolumeEntry:
     """The entry of a volume that exists. Raises NotFound."""
-    entry = site.journal.load(handle.uuid)
+    return usable(site.journal.load(handle.uuid), handle)
+
+
+def usable(entry: VolumeEntry | None, handle: Handle) -> VolumeEntry:
+    """Raises NotFound."""
     if entry is None or not entry.is_usable:
         raise NotFound(f"there is no volume {str(handle)!r}")
     return entry

@@ -6,6 +6,7 @@ after the cut: a delete of the source marks it first and looks for snaps afterwa
 
 import uuid
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
@@ -35,7 +36,7 @@ from csi_driver.operations.naming import give_back
 from csi_driver.operations.origin import MOST_SNAPS
 from csi_driver.operations.refusals import REFUSALS, told
 from csi_driver.operations.relief import relieve
-from csi_driver.operations.site import PoolKey, Site, Sites, load_usable, parse_handle, unopened, volume_lock
+from csi_driver.operations.site import PoolKey, Site, Sites, load_usable, parse_handle, unopened, usable, volume_lock
 from csi_driver.operations.snapshot_deletion import finish_snapshot_delete
 from csi_driver.operations.topology import is_reachable
 
@@ -127,13 +128,14 @@ class _Creation:
 
     def _round(self, new_uuid: str) -> Snapshot | None:
         """None: look again."""
-        reserved = self._journal.find(self._spec.name)
+        reserved, source = self._journal.find_beside(self._spec.name, self._site.journal, self._source.uuid)
         entry = self._journal.load(reserved.uuid) if reserved else None
         step = decide(self._spec, reserved, entry)
         if entry is None:
-            source = self._load_source(reserved)
-            taken = reserved or self._journal.claim(self._spec.name, Reserved(new_uuid))
-            return self._begin(taken.uuid, source) if reserved or taken.uuid == new_uuid else None
+            source = self._checked(source, reserved)
+            with self._site.pool.images.open_ahead(source.image_id) if source.image_id else nullcontext():
+                taken = reserved or self._journal.claim(self._spec.name, Reserved(new_uuid))
+                return self._begin(taken.uuid, source) if reserved or taken.uuid == new_uuid else None
         if step is Step.TAKE_OVER:
             self._site.fence(entry)
             return self._cut(self._journal.take_over(entry, self._site.cluster.address))
@@ -145,10 +147,10 @@ class _Creation:
             self._journal.release_name(entry)
         return None
 
-    def _load_source(self, reserved: Reserved | None) -> VolumeEntry:
+    def _checked(self, source: VolumeEntry | None, reserved: Reserved | None) -> VolumeEntry:
         """Raises NotFound; NoSpace when it cannot be reached from where the snapshot must be. Leaves no name behind then."""
         try:
-            source = load_usable(self._site, self._source)
+            source = usable(source, self._source)
             self._refuse_unreachable(source)
         except (NotFound, NoSpace):
             if reserved:
