@@ -13,7 +13,7 @@ KUBERNETES = "1.33.0"
 
 
 def helm() -> Path:
-    """The program of the pinned version; building it takes about three minutes."""
+    """The program of the pinned version; building it takes about three minutes: `python -m tests.deploy.helm`."""
     program = _home() / "helm"
     if not is_built():
         environment = {**os.environ, "GOBIN": str(_home()), "GOFLAGS": "", "CGO_ENABLED": "0"}
@@ -33,3 +33,7 @@ def rendered(*flags: str) -> str:
     """The chart's manifests as release `rbd-csi` in the namespace of that name. Raises CalledProcessError."""
     command = [str(helm()), "template", "rbd-csi", str(CHART), "--namespace", "rbd-csi", "--kube-version", KUBERNETES]
     return subprocess.run([*command, *flags], capture_output=True, text=True, check=True).stdout
+
+
+if __name__ == "__main__":
+    print(helm())  # noqa: T201
