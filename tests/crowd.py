@@ -39,6 +39,8 @@ class Tally:
 
     during: str = "calm"
     answers: list[Answer] = field(default_factory=list)
+    waiting: dict[str, str] = field(default_factory=dict)
+    """By client: what it wants now, since when, and what it was answered last."""
 
     def slowest_s(self) -> float:
         return max(answer.seconds for answer in self.answers)
@@ -88,13 +90,17 @@ class Client:
         self._answered(lambda calls: calls.delete(copy.volume_id), type(None))
 
     def _answered(self, call: Callable[[Calls], object], kind: type[Wanted]) -> Wanted:
+        wanted, last = f"{kind.__name__} on {self._cluster} since {time.strftime('%X')}", ""
         while True:
+            self._tally.waiting[self._name] = f"{wanted} {last}"
             secrets, during, began = self._secrets(), self._tally.during, time.monotonic()
             answer = call(Calls(next(self._turns), secrets, {"clusterID": self._cluster, "pool": "rbd"}))
             code = answer.code if isinstance(answer, Refusal) else grpc.StatusCode.OK
             self._tally.answers.append(Answer(self._cluster, during, time.monotonic() - began, code))
             time.sleep(self._chance.uniform(*_PAUSES_S))
             if isinstance(answer, kind):
+                del self._tally.waiting[self._name]
                 return answer
+            last = str(answer)
             has_new_key = code is grpc.StatusCode.UNAUTHENTICATED and secrets != self._secrets()
             assert code in UNFINISHED or has_new_key, answer

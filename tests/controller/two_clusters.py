@@ -7,6 +7,7 @@ printed; that no answer comes later than its time, that nothing leaks, and that 
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -143,8 +144,17 @@ def crowd(troubled: Troubled, tally: Tally) -> Iterator[None]:
         drivers = [driver.rpc for driver in troubled.drivers]
         Client(str(number), cluster_id, drivers, lambda: troubled.secrets(cluster_id), tally).run(ended)
 
-    with kills.callers(CLIENTS, go_on):
-        yield
+    try:
+        with kills.callers(CLIENTS, go_on):
+            yield
+    except AssertionError:
+        for client, wants in sorted(tally.waiting.items()):
+            print(f"client {client} waits for {wants}")  # noqa: T201 - whatever went wrong
+        for driver in troubled.drivers:
+            driver.send(signal.SIGABRT)  # the stacks of its threads
+            driver.wait()
+            print(driver.log_tail(1000))  # noqa: T201
+        raise
 
 
 def make_trouble(troubled: Troubled, tally: Tally) -> Iterator["Size"]:
