@@ -17,8 +17,8 @@ _LAYERING = 1  # RBD_FEATURE_LAYERING
 _PAGE = 1000
 
 
-class ReadHeaders(Protocol):
-    """Header objects of one pool and namespace, to be read."""
+class Headers(Protocol):
+    """Header objects of one pool and namespace, through a handle that gives no write up (docs/decisions/0034)."""
 
     def ask(self, name: str, cls: str, method: str, payload: bytes) -> bytes | None:
         """What a class call that reads answers; None when there is no such object."""
@@ -26,31 +26,25 @@ class ReadHeaders(Protocol):
     def list_page(self, name: str, *, prefix: str, after: str, limit: int) -> list[tuple[str, str]]:
         """Keys of an object."""
 
-
-class WrittenHeaders(Protocol):
-    """Likewise, through a handle that gives no write up (docs/decisions/0034)."""
-
     def write_classes(self, writes: Sequence[ClassWrite]) -> list[Exception | None]:
         """Side by side, each atomic; what came of each."""
 
 
-ReadElsewhere = Callable[[int, str], AbstractContextManager[ReadHeaders]]
-WriteElsewhere = Callable[[int, str], AbstractContextManager[WrittenHeaders]]
+Elsewhere = Callable[[int, str], AbstractContextManager[Headers]]
 
 
 class Adoption:
     """Makes new images clones."""
 
-    def __init__(self, pool_id: int, namespace: str, *, read: ReadElsewhere, write: WriteElsewhere) -> None:
+    def __init__(self, pool_id: int, namespace: str, elsewhere: Elsewhere) -> None:
         """pool_id, namespace: of the new images."""
         self._pool_id = pool_id
         self._namespace = namespace
-        self._read = read
-        self._write = write
+        self._elsewhere = elsewhere
 
     def has_layering(self, parent: ParentSnap) -> bool:
         """Whether the parent's image may have clones. Raises ImageMissing."""
-        with self._read(parent.pool_id, parent.namespace) as headers:
+        with self._elsewhere(parent.pool_id, parent.namespace) as headers:
             raw = headers.ask(_header(parent.image_id), "rbd", "get_features", struct.pack("<QB", _HEAD, 1))
         if raw is None:
             raise ImageMissing(f"image {parent.image_id}")
@@ -60,7 +54,7 @@ class Adoption:
         """What a clone inherits of its parent's image: the metadata of the head (Ceph: librbd/image/CloneRequest.cc)."""
         found: dict[str, str] = {}
         after = ""
-        with self._read(parent.pool_id, parent.namespace) as headers:
+        with self._elsewhere(parent.pool_id, parent.namespace) as headers:
             name = _header(parent.image_id)
             while page := headers.list_page(name, prefix=PREFIX, after=after, limit=_PAGE):
                 found |= {key.removeprefix(PREFIX): text for key, text in page}
@@ -91,7 +85,7 @@ class Adoption:
                 raise ImageMissing(f"image {parent.image_id} or its snap {parent.snap_id}") from error
 
     def _write_one(self, pool_id: int, namespace: str, write: ClassWrite) -> None:
-        with self._write(pool_id, namespace) as headers:
+        with self._elsewhere(pool_id, namespace) as headers:
             (failure,) = headers.write_classes([write])
         if failure:
             raise failure

@@ -1,7 +1,7 @@
 """New images, made past librbd: by its own class calls, those that do not rest on each other side by side.
 
-librbd makes the same calls one after another, and a thread and a context for each (docs/decisions/0039; Ceph:
-librbd/image/CreateRequest.cc; cls_rbd: dir_add_image, dir_state_assert, set_id, create, object_map_resize).
+librbd makes the same calls one after another (docs/decisions/0039; Ceph: librbd/image/CreateRequest.cc; cls_rbd:
+dir_add_image, dir_state_assert, set_id, create, object_map_resize).
 """
 
 import secrets

@@ -232,7 +232,7 @@ class RadosPool:
             cluster.pool_name,
         )
         self.ancestry: Ancestry = HeaderAncestry((self.pool_id, self.namespace), self.objects, self.cluster.headers)
-        adoption = Adoption(self.pool_id, self.namespace, read=cluster.making_objects, write=cluster.making_objects)
+        adoption = Adoption(self.pool_id, self.namespace, cluster.making_objects)
         making = MakingPlace(
             self.pool_id,
             self.name,
