@@ -58,9 +58,10 @@ had no retention and has not been purged or shrunk yet.
 Undelete  O `restoring`  →  I out of the trash  →  K put, if the name is free, and D dropped, in one write  →  O `complete`
 
 Purge, shrink and undelete begin with a compare of `state`: one wins. Without its name a volume lives on with D, so that its
-O is found; the purge passes it by. Two that are late could do harm, and are fenced by whoever goes on with their work: an
-undelete (its `maker`, at once: the person who repeats the command means it), and a delete (its `maker`, after a grace time of
-seconds), which would send an image to the trash that has come back, or note one there that has been purged.
+O is found; the purge passes it by. Three that are late could do harm, and are fenced by whoever goes on with their work: an
+undelete (its `maker`, at once: the person who repeats the command means it), a delete (its `maker`, after a grace time of
+seconds), which would send an image to the trash that has come back, or note one there that has been purged, and a purge (its
+`maker`, after the grace time of a create), which would make a header anew. A purge that has to wait empties `maker`.
 
 A volume whose image has snapshots is deleted to a tombstone: the image keeps its name, for its snapshots' sake.
 

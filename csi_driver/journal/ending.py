@@ -70,6 +70,11 @@ class JournalEnding(JournalReading[E]):
             )
         return replace(entry, state=state, maker=maker, made_at=now)
 
+    def give_up(self, entry: E) -> None:
+        """Leave the state in which this process works to whoever comes next, who need not fence anybody for it."""
+        with step("journal.give_up", entry.uuid):
+            self._change(entry, put={layout.MAKER: ""}, also={layout.MAKER: entry.maker})
+
     def return_name(self, entry: E) -> bool:
         """Put K and drop D, in one write, unless another has the name: then D stays, so that O is found. Whether K is it."""
         key = self._kind.name_key(entry.request_name)

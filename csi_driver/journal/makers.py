@@ -122,29 +122,25 @@ class Makers:
 
     def fence(self, pool: Pool, maker: str, *, since: float, doing: str, grace_s: float = GRACE_S) -> None:
         """Cut off the maker of something half made, so that it can be taken over. Raises Busy within its grace time."""
+        self.respect(pool, maker, since=since, doing=doing, grace_s=grace_s)
+        if maker != pool.cluster.address:
+            record, _ = self.enter(pool)
+            for address in self._all_of(pool, maker, record):
+                pool.cluster.blocklist(address)
+
+    def respect(self, pool: Pool, maker: str, *, since: float, doing: str, grace_s: float = GRACE_S) -> None:
+        """Raises Busy within the grace time of a maker that is neither this process nor its predecessor."""
         record, _ = self.enter(pool)
-        if maker == pool.cluster.address:
-            return
         age_s = time.time() - since
-        if maker not in record.former and age_s < grace_s:
+        if maker not in (pool.cluster.address, *record.former) and age_s < grace_s:
             raise Busy(
                 f"{doing} by another process at {maker} for {age_s:.1f} s; "
                 f"repeat the call, it is taken over after {grace_s:.0f} s"
             )
-        for address in self._all_of(pool, maker, record):
-            pool.cluster.blocklist(address)
 
     def _all_of(self, pool: Pool, maker: str, own: Record) -> tuple[str, ...]:
         records = [own] if maker in own.addresses else self._records(pool)
         return next((record.all_of(maker) for record in records if maker in record.addresses), (maker,))
-
-    def may_succeed(self, pool: Pool, maker: str, *, made_at: float) -> bool:
-        """Whether this process may go on with a purge that `maker` claimed: its own, its predecessor's, or an idle one.
-
-        Who purges has the image open, which the caller looks at; the seconds cover the moment before it is opened.
-        """
-        record, _ = self.enter(pool)
-        return maker in (record.address, *record.former) or time.time() - made_at >= CLAIM_GRACE_S
 
     def addresses(self, pool: Pool) -> frozenset[str]:
         """Addresses of all processes of this driver that work or worked in this pool."""

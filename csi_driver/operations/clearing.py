@@ -4,8 +4,11 @@ Every step may have been done before, by this process, a predecessor or another 
 librbd's own answers let each end well.
 """
 
-from csi_driver.ceph.api import ImageHasSnapshots, ImageMissing, ParentSnap
-from csi_driver.errors import Busy
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from csi_driver.ceph.api import ImageBusy, ImageHasSnapshots, ImageKept, ImageMissing, ParentSnap
+from csi_driver.errors import Busy, DriverError
 from csi_driver.journal.entries import SnapshotEntry, VolumeEntry
 from csi_driver.journal.journal import Journal
 from csi_driver.journal.layout import State
@@ -43,12 +46,13 @@ def clear_volume(site: Site, uuid: str, locks: KeyedLocks) -> Swept:
     if entry.state in (State.TRASHED, State.PURGING) and site.flatten_queue.names_image(entry.image_id):
         raise Busy(f"image {entry.image_name} waits for the end of a flatten, of its own or of a copy")
     if entry.state in (State.TRASHED, State.PURGING):
-        _purge(site, _claim(site, site.journal, entry))
-        if not remove_clone_snap(site, entry):
-            free_clone_snap(site, entry)
-            raise Busy(f"the snap that image {entry.image_name} was cloned from cannot be removed yet")
-        _forget_key(site, entry)
-        site.journal.forget(entry.uuid, State.PURGING)
+        with _claimed(site, site.journal, entry):
+            _purge(site, entry)
+            if not remove_clone_snap(site, entry):
+                free_clone_snap(site, entry)
+                raise Busy(f"the snap that image {entry.image_name} was cloned from cannot be removed yet")
+            _forget_key(site, entry)
+            site.journal.forget(entry.uuid, State.PURGING)
         return _CLEARED
     return Swept()
 
@@ -84,9 +88,10 @@ def clear_snapshot(site: Site, uuid: str, locks: KeyedLocks) -> Swept:
         site.snapshots.forget_deleted(uuid)
         return _CLEARED
     if entry.state in (State.TRASHED, State.PURGING):
-        _purge(site, _claim(site, site.snapshots, entry))
-        _forget_key(site, entry)
-        site.snapshots.forget(entry.uuid, State.PURGING)
+        with _claimed(site, site.snapshots, entry):
+            _purge(site, entry)
+            _forget_key(site, entry)
+            site.snapshots.forget(entry.uuid, State.PURGING)
         return _CLEARED
     free_snapshot(site, entry)
     raise Busy(f"snapshot {uuid} waits for copies of it")
@@ -122,12 +127,34 @@ def _shrink(site: Site, entry: VolumeEntry) -> None:
         raise Busy(f"image {entry.image_name} goes to the trash just now, or waits for the end of a flatten") from error
 
 
+@contextmanager
+def _claimed(site: Site, journal: Journal[E], entry: E) -> Iterator[None]:
+    """The purge of an image, which one process does. One that must wait gives its claim back: it is at nothing that anybody
+    had to fence. Raises Busy.
+    """
+    claimed = _claim(site, journal, entry)
+    try:
+        yield
+    except (ImageBusy, ImageHasSnapshots, ImageKept, DriverError):
+        with suppress(DriverError):  # another's by now; or out of reach, and fenced when others go on
+            journal.give_up(claimed)
+        raise
+
+
 def _claim(site: Site, journal: Journal[E], entry: E) -> E:
-    """One process purges an image: of two at once, librbd 16.2 aborts the one that loses the image's lock. Raises Busy."""
-    if entry.state is State.PURGING and not site.makers.may_succeed(site.pool, entry.maker, made_at=entry.made_at):
-        raise Busy(f"image {entry.image_id} is being purged by another process at {entry.maker}")
+    """Whoever goes on with another's purge fences it: a lock that is asked for late makes the header of an image that was
+    removed meanwhile anew (docs/decisions/0040), and of two purges at once librbd 16.2 aborts the one that loses it.
+
+    Raises Busy: within the grace time of another's claim, and as long as somebody has the image open, who may be purging it.
+    """
+    doing = f"image {entry.image_id} is being purged"
+    is_claimed = entry.state is State.PURGING and entry.maker
+    if is_claimed:
+        site.makers.respect(site.pool, entry.maker, since=entry.made_at, doing=doing)
     if watchers := site.pool.images.watchers(entry.image_id):
         raise Busy(f"image {entry.image_id} is in the trash, and still open at {watchers[0]}")
+    if is_claimed:
+        site.makers.fence(site.pool, entry.maker, since=entry.made_at, doing=doing)
     return journal.take_on(entry, State.PURGING, site.cluster.address)
 
 

@@ -73,6 +73,8 @@ class Purger:
                     if self._tasks.stopping.is_set():
                         return swept
                     swept += self._clear(site, uuid, clear)
+                    if site.cluster.is_given_up:
+                        return swept + Swept(waiting=1)  # gone on with by the next look, on a new connection
         return swept
 
     def _clear(self, site: Site, uuid: str, clear: "_Clear") -> Swept:

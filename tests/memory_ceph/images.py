@@ -32,6 +32,8 @@ _NEEDS = {"object-map": "exclusive-lock", "fast-diff": "object-map"}
 class Watching(Link, Protocol):
     """A connection that can have images open."""
 
+    address: str
+
     def watching(self, image: StoredImage) -> AbstractContextManager[None]: ...
 
 
@@ -303,16 +305,29 @@ class ImageCalls:
             raise ImageMissing(image_id)
         if self.place.kept_until.get(image_id, 0.0) > self.ceph.now():
             raise ImageKept(image_id)
-        self._refuse_needed(image_id)
-        self._drop(image_id, "images.purge")
-        del self.place.trash[image_id]
+        if image := self.ceph.images.by_id.get(image_id):
+            with self.link.watching(image):
+                self._lock_to_purge(image)
+                self._refuse_needed(image_id)
+                self.link.reach("images.purge:looked")
+                self.link.refuse_fenced("images.purge")
+                self._drop(image_id, "images.purge")
+        self.place.trash.pop(image_id, None)
+
+    def _lock_to_purge(self, image: StoredImage) -> None:
+        """librbd asks for the lock before it looks at anything else. Of a header that went meanwhile, it makes a new one."""
+        self.link.reach("images.purge:opened")
+        self.link.refuse_fenced("images.purge")
+        if image.image_id not in self.ceph.images.by_id:
+            self.ceph.images.by_id[image.image_id] = StoredImage(image.image_id, image.place, 0, ())
+            raise ImageMissing(image.image_id)
 
     def _refuse_needed(self, image_id: str) -> None:
         """Raises ImageBusy, ImageHasSnapshots."""
         image = self.ceph.images.by_id.get(image_id)
         if image is None:
             return
-        if self.ceph.watchers(image):
+        if set(self.ceph.watchers(image)) - {self.link.address}:
             raise ImageBusy(image_id)
         if image.group:
             raise ImageBusy(image_id)

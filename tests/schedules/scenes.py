@@ -52,6 +52,7 @@ HISTORIES: dict[str, tuple[Step, ...]] = {
         Step(Create(2, source=1, mode=FlattenMode.NEVER)),
         Step(Create(3, source=2)),
     ),
+    "a deleted volume": (*_VOLUME, Step(Delete(0))),
     "a deleted volume with a snapshot": (*_SNAPSHOT, Step(Delete(0))),
     "a deleted volume with a copy": (*_VOLUME, Step(Create(1, source=0)), Step(Delete(0))),
     "a deleted snapshot with a copy": (*_SNAPSHOT, Step(Create(1, source=1)), Step(DeleteSnapshot(0))),

@@ -58,6 +58,12 @@ OVERTAKEN_WORKER = Schedule(
     first=1,
     order=30099,
 )
+OVERTAKEN_PURGE = Schedule(
+    scene="a deleted volume",
+    operations=(Operation(Sweep(), replica=0), Operation(Sweep(), replica=1)),
+    switches=(Switch(16, to=0, is_long=True), Switch(16, to=0), Switch(3, to=0), Switch(2, to=0)),
+    fault=Fault("images.purge:before", nth=9, kind=Kind.EBUSY),
+)
 
 
 @pytest.mark.parametrize("schedule", EXAMPLES.values(), ids=EXAMPLES)
@@ -77,3 +83,10 @@ def test_a_flatten_worker_that_was_overtaken_leaves_its_successor_on_the_record(
     outcome = run(OVERTAKEN_WORKER, Turns(), clones_format_2=False)
     assert outcome.failure is None
     assert outcome.struck == (OVERTAKEN_WORKER.fault.point, Kind.CRASH)
+
+
+def test_a_purge_that_was_overtaken_does_not_lock_what_the_other_removes() -> None:
+    """The lock that it asked for made the header anew, which nothing led to. No fault is met: standing still was enough."""
+    outcome = run(OVERTAKEN_PURGE, Turns(), clones_format_2=True)
+    assert outcome.failure is None
+    assert (1, "cluster.blocklist:after") in outcome.trace

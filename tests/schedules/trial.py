@@ -29,7 +29,7 @@ from tests.simulation.process import INSTANCE, Process
 from tests.simulation.virtual import Clock, virtual_world
 from tests.simulation.world import MemoryMachine, MemoryWorld
 
-_BETWEEN = (":before", ":after", ":copying", ":looked")
+_BETWEEN = (":before", ":after", ":copying", ":looked", ":opened")
 """Where another may have its turn: elsewhere librbd is in the middle of its work."""
 _MOST_POINTS = 20_000
 _ROUNDS = 30

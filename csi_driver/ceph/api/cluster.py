@@ -79,6 +79,10 @@ class Cluster(Protocol):
     def clones_format_2(self) -> bool:
         """Whether the cluster lets only clients in that know clone format 2 (`osd set-require-min-compat-client`)."""
 
+    @property
+    def is_given_up(self) -> bool:
+        """Whether later calls get another connection: on this one nothing more is begun."""
+
     def replace(self) -> None:
         """Gives this connection up: later calls get a new one with another address."""
 
