@@ -83,6 +83,15 @@ def trim(ceph: DevCeph, found: Collection[str]) -> None:
         ceph.ceph("tell", "osd.*", "scrub_purged_snaps")
 
 
+def contents(ceph: DevCeph, place: Place, line: str) -> str:
+    """A line of the inventory, and of an object what it holds: whose leftover it is, is told by that."""
+    kind, _, name = line.partition(" ")
+    if kind != "object":
+        return line
+    told = (f"{what}: {_rados(ceph, place, what, name)}" for what in ("listomapvals", "listxattr", "listwatchers"))
+    return "\n  ".join((line, *told))
+
+
 def _rados(ceph: DevCeph, place: Place, *command: str) -> list[str]:
     where = ("-c", str(ceph.conf), "-p", place.pool, "-N", place.rados_namespace)
     return run(("rados", *where, *command), timeout_s=_TIMEOUT_S).stdout.splitlines()

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import pytest
 
 from csi_driver.dev import cluster
-from csi_driver.dev.inventory import Place, leftovers
+from csi_driver.dev.inventory import Place, contents, leftovers
 from csi_driver.dev.layout import DevCeph, DevOptions
 from tests import ceph_daemons, kills
 from tests.crowd import Client, Tally
@@ -93,6 +93,10 @@ class Troubled:
         found: list[object] = json.loads(ended.stdout)
         return found
 
+    def tell_logs(self) -> None:
+        for driver in self.drivers:
+            print(driver.log_tail(1000))  # noqa: T201
+
     def _write_clusters_file(self) -> None:
         entries = []
         for name, ceph in (("steady", self.steady), ("shaky", self.shaky)):
@@ -129,10 +133,19 @@ def test_trouble_of_one_cluster_hangs_nothing_and_leaks_nothing(troubled: Troubl
     print("MiB, threads:", *(f"({one.mib}, {one.threads})" for one in sizes))  # noqa: T201
     assert tally.slowest_s() < TIMEOUT_S + _LATE_BY_S
     assert tally.median_s("steady", "OSD stopped") <= _MOST_SLOWED * tally.median_s("steady", "calm")
-    assert leftovers(troubled.steady, Place("rbd"), wait_s=kills.ENDS_WITHIN_S) == frozenset()
-    assert leftovers(troubled.shaky, Place("rbd"), wait_s=kills.ENDS_WITHIN_S) == frozenset()
+    assert_left_nothing(troubled, troubled.steady)
+    assert_left_nothing(troubled, troubled.shaky)
     assert troubled.audit() == []
     assert_steady(sizes)
+
+
+def assert_left_nothing(troubled: Troubled, ceph: DevCeph) -> None:
+    found = leftovers(ceph, Place("rbd"), wait_s=kills.ENDS_WITHIN_S)
+    if found:
+        for line in sorted(found):
+            print(contents(ceph, Place("rbd"), line))  # noqa: T201 - what it is, and what the drivers said
+        troubled.tell_logs()
+    assert found == frozenset()
 
 
 @contextmanager
@@ -153,7 +166,7 @@ def crowd(troubled: Troubled, tally: Tally) -> Iterator[None]:
         for driver in troubled.drivers:
             driver.send(signal.SIGABRT)  # the stacks of its threads
             driver.wait()
-            print(driver.log_tail(1000))  # noqa: T201
+        troubled.tell_logs()
         raise
 
 
