@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from csi_driver.ceph.api import ImageBusy, ImageHasSnapshots, ImageKept, ImageMissing, ParentSnap
-from csi_driver.errors import Busy, DriverError
+from csi_driver.errors import Busy, ClusterUnavailable, DriverError
 from csi_driver.journal.entries import SnapshotEntry, VolumeEntry
 from csi_driver.journal.journal import Journal
 from csi_driver.journal.layout import State
@@ -135,8 +135,10 @@ def _claimed(site: Site, journal: Journal[E], entry: E) -> Iterator[None]:
     claimed = _claim(site, journal, entry)
     try:
         yield
+    except ClusterUnavailable:
+        raise  # some of it may come late: whoever goes on has to fence
     except (ImageBusy, ImageHasSnapshots, ImageKept, DriverError):
-        with suppress(DriverError):  # another's by now; or out of reach, and fenced when others go on
+        with suppress(DriverError):  # another's by now, or out of reach
             journal.give_up(claimed)
         raise
 
