@@ -55,14 +55,6 @@ class JournalReading(Generic[E]):
         value = self._objects.read_key(self._directory, self._kind.name_key(request_name))
         return Reserved.parse(value) if value else None
 
-    def find_and_load(self, request_name: str, believed: str) -> tuple[Reserved | None, E | None]:
-        """K, and the entry of that uuid, if K says so too and there is one."""
-        key, entry = self._kind.name_key(request_name), self._kind.object(believed)
-        value, keys = self._objects.read_both(self._directory, key, entry)
-        reserved = Reserved.parse(value) if value else None
-        is_it = reserved == Reserved(believed) and keys is not None
-        return reserved, self._parse(believed, keys) if is_it and keys is not None else None
-
     def find_beside(self, request_name: str, other: "JournalReading[F]", uuid: str) -> tuple[Reserved | None, F | None]:
         """K, and an entry of another kind in the same pool, read side by side."""
         key, entry = self._kind.name_key(request_name), other._kind.object(uuid)

@@ -146,10 +146,21 @@ class VolumeCreation:
 
 
 def _look(names: Site, spec: VolumeSpec, believed: str | None) -> tuple[Reserved | None, VolumeEntry | None]:
-    """K, and its entry where that could be read beside it."""
+    """K, and its entry where that has been read.
+
+    K goes only after a delete has begun, and an undelete makes the entry its own: what this process made is still what its
+    name says, as long as it is complete and this process's. Then K is not read (docs/decisions/0041).
+    """
     if believed and not spec.constrained_pools:
-        return names.journal.find_and_load(spec.name, believed)
+        entry = names.journal.load(believed)
+        if entry and _is_own(names, spec, entry):
+            return Reserved(believed), entry
     return names.journal.find(spec.name), None
+
+
+def _is_own(names: Site, spec: VolumeSpec, entry: VolumeEntry) -> bool:
+    is_whole = entry.state is State.COMPLETE and entry.request_name == spec.name
+    return is_whole and entry.maker == names.cluster.address
 
 
 class _Creation:
