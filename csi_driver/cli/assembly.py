@@ -93,7 +93,7 @@ class Driver:
         self._makers = Makers(_identity(config), config.instance)
         self._sites = Sites(self._clusters, self._makers, config.instance)
         self._health_sites = Sites(health_clusters, self._makers, config.instance)
-        self._purger = Purger(self._sites, self._locks)
+        self._purger = Purger(self._sites, self._locks, self._gates.await_quiet)
         self._flattener = Flattener(self._sites, self._purger.look_at, _flatten_settings(config))
         self._sites.on_first_entry = self._look_at
         if os.environ.get("KUBERNETES_SERVICE_HOST"):

@@ -31,12 +31,23 @@ _KEYS_AGAIN_S = 60.0
 """For as long as it takes: nobody else comes back to an entry whose image is gone, and whose key is kept in a server."""
 
 
-class Purger:
-    """Clears away what deletes have left."""
+Quiet = Callable[[str, float, float], bool]
+"""Waits until a cluster has had no calls for so many seconds, and for how many seconds at most; whether it was so."""
 
-    def __init__(self, sites: Sites, locks: KeyedLocks) -> None:
+_QUIET_S = 0.1
+_STEPPING_ASIDE_S = 20.0
+
+
+class Purger:
+    """Clears away what deletes have left, when no calls go on: half of a cluster's work for a delete is its purge.
+
+    Where calls never end, each look through a pool waits for that as long as it may, and goes on beside them to its end.
+    """
+
+    def __init__(self, sites: Sites, locks: KeyedLocks, await_quiet: Quiet = lambda *_: True) -> None:
         self._sites = sites
         self._locks = locks
+        self._await_quiet = await_quiet
         self._tasks = PoolTasks("purge", self._sweep, _PACE)
         self.look_at = self._tasks.look_at
         self.stop = self._tasks.stop
@@ -59,6 +70,8 @@ class Purger:
         return Swept(cleared=len(uuids))
 
     def _sweep(self, key: PoolKey) -> Swept:
+        patience = _Patience(lambda seconds: self._await_quiet(key.cluster_id, _QUIET_S, seconds))
+        patience.step_aside()
         swept = Swept()
         with self._sites.open(key, as_maker=True) as site:
             swept += self._forget(site, key)
@@ -70,6 +83,7 @@ class Purger:
                 (_all_deleted(site.journal, site.cluster.address), clear_volume),
             ):
                 for uuid in uuids:
+                    patience.step_aside()
                     if self._tasks.stopping.is_set():
                         return swept
                     swept += self._clear(site, uuid, clear)
@@ -88,6 +102,20 @@ class Purger:
         except (ImageBusy, ImageHasSnapshots, ImageKept, DriverError) as error:
             log.info("purge waits for an image", uuid=uuid, reason=str(error) or type(error).__name__)
             return Swept(waiting=1)
+
+
+class _Patience:
+    """Of one look through a pool."""
+
+    def __init__(self, await_quiet: Callable[[float], bool]) -> None:
+        self._await_quiet = await_quiet
+        self._left_s = _STEPPING_ASIDE_S
+
+    def step_aside(self) -> None:
+        if self._left_s > 0:
+            began = time.monotonic()
+            self._await_quiet(self._left_s)
+            self._left_s -= time.monotonic() - began
 
 
 _Clear = Callable[[Site, str, KeyedLocks], Swept]

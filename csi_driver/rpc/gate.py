@@ -56,6 +56,12 @@ class Gates:
             gates = dict(self._gates)
         return {key: len(gate.calls()) for key, gate in gates.items()}
 
+    def await_quiet(self, key: str, quiet_s: float, timeout_s: float) -> bool:
+        """Wait until no call has been behind this gate for `quiet_s`; false when that was not so for the time allowed."""
+        with self._guard:
+            gate = self._gates.get(key)
+        return gate is None or gate.await_quiet(quiet_s, timeout_s)
+
     def drain(self, timeout_s: float) -> bool:
         """Wait for what still runs; whether all of it ended in time."""
         ends = time.monotonic() + timeout_s
@@ -71,6 +77,7 @@ class _Gate:
         self._pool = ThreadPoolExecutor(RUNNING_LIMIT, thread_name_prefix=f"gate-{key}")
         self._guard = threading.Condition()
         self._inside: set[tracing.Call] = set()
+        self._empty_since = time.monotonic()
 
     def calls(self) -> set[tracing.Call]:
         with self._guard:
@@ -102,7 +109,19 @@ class _Gate:
     def _leave(self, call: tracing.Call) -> None:
         with self._guard:
             self._inside.discard(call)
-            self._guard.notify_all()
+            if not self._inside:
+                self._empty_since = time.monotonic()
+                self._guard.notify_all()
+
+    def await_quiet(self, quiet_s: float, timeout_s: float) -> bool:
+        ends = time.monotonic() + timeout_s
+        with self._guard:
+            while (now := time.monotonic()) < ends:
+                left_s = math.inf if self._inside else self._empty_since + quiet_s - now
+                if left_s <= 0:
+                    return True
+                self._guard.wait(min(left_s, ends - now))
+        return False
 
     def drain(self, timeout_s: float) -> bool:
         with self._guard:

@@ -18,11 +18,12 @@ from csi_driver.operations import (
     flattener,
     flattening,
     groups,
+    purge,
     relief,
     snapshots,
 )
 
-_TIMED = (ending, journal, makers, deletion, depth, election, flattener, flattening)
+_TIMED = (ending, journal, makers, deletion, depth, election, flattener, flattening, purge)
 _NAMING = (creation, groups, snapshots)
 
 

@@ -201,3 +201,23 @@ def test_draining_waits_for_work_whose_answer_was_given(threads: ThreadPoolExecu
 
 def test_an_unused_gate_is_drained_at_once() -> None:
     assert Gates().drain(0)
+
+
+def test_a_gate_is_quiet_when_its_last_call_has_ended_some_time_ago(threads: ThreadPoolExecutor) -> None:
+    gates = Gates()
+    assert gates.await_quiet("a", 30, 0), "nobody ever called"
+    with Held() as work:
+        occupy(gates, threads, [work])
+        assert not gates.await_quiet("a", 0, SOON_S), "a call is inside"
+        waiting = threads.submit(gates.await_quiet, "a", SOON_S, 30)
+    assert waiting.result(30)
+    assert gates.await_quiet("a", SOON_S, SOON_S), "it has been for so long already"
+
+
+def test_a_gate_is_not_quiet_right_after_a_call(threads: ThreadPoolExecutor) -> None:
+    """Another may be behind it."""
+    gates = Gates()
+    in_call(lambda: gates.run("a", lambda: None))
+    assert gates.drain(30)
+    assert not gates.await_quiet("a", 3600, SOON_S)
+    assert gates.await_quiet("b", 3600, SOON_S), "other gates are quiet meanwhile"
