@@ -1,4 +1,4 @@
-"""Where it is measured: a development Ceph of its own, the driver on it, and the bare calls beside it."""
+"""Where it is measured: a development Ceph of its own, the driver's two halves on it, and the bare calls beside them."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -20,8 +20,11 @@ _PURGED_S = 600.0
 
 @dataclass(frozen=True)
 class Bed:
+    """driver: its controller half, in a process of its own as in a cluster."""
+
     ceph: DevCeph
     driver: DriverProcess
+    node: DriverProcess
     calls: Calls
     bare: Bare
     start_s: float
@@ -48,8 +51,13 @@ def made_bed() -> Iterator[Bed]:
         try:
             ceph = cluster.up(DevOptions(directory))
             began = time.monotonic()
-            with DriverProcess.start("--log-level", "warning", clusters=ceph.config_json) as driver, Bare(ceph) as bare:
+            with _half("--controller", ceph) as driver:
                 start_s = time.monotonic() - began
-                yield Bed(ceph, driver, Calls(driver.rpc, ceph.secrets("provisioner")), bare, start_s)
+                with _half("--node", ceph) as node, Bare(ceph) as bare:
+                    yield Bed(ceph, driver, node, Calls(driver.rpc, ceph.secrets("provisioner")), bare, start_s)
         finally:
             cluster.down(directory, purge=True)
+
+
+def _half(flag: str, ceph: DevCeph) -> DriverProcess:
+    return DriverProcess.start(flag, "--log-level", "warning", clusters=ceph.config_json)

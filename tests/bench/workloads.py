@@ -202,7 +202,7 @@ def lifecycles(bed: Bed, rounds: int) -> Iterator[Series]:
 
 def staging(bed: Bed, rounds: int) -> Iterator[Series]:
     """An empty volume attached in user space, formatted and mounted at a pod's path, and taken down again."""
-    node, secrets = bed.driver.rpc.node, bed.ceph.secrets("node")
+    node, secrets = bed.node.rpc.node, bed.ceph.secrets("node")
     volumes = [bed.calls.create(f"staged-{number}", GIB) for number in range(rounds)]
     with TemporaryDirectory(prefix="rbd-csi-bench-") as scratch:
 
