@@ -1,8 +1,7 @@
 """What the calls on images have in common: where the images are, and how they are opened."""
 
 import struct
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 
 import rbd
 
@@ -54,15 +53,10 @@ class ImageCalls:
             (place.pool_id, place.namespace, image_id), lambda: rbd.Image(self._ioctx, image_id=image_id)
         )
 
-    @contextmanager
-    def open_ahead(self, image_id: str, uses: int = 1) -> Iterator[None]:
+    def open_ahead(self, image_id: str, uses: int = 1) -> AbstractContextManager[None]:
         place = self._place
         key = (place.pool_id, place.namespace, image_id)
-        with (
-            self._translate(f"images.open_ahead {image_id}"),
-            place.open_images.ahead(key, lambda: rbd.Image(self._ioctx, image_id=image_id), uses),
-        ):
-            yield
+        return place.open_images.ahead(key, lambda: rbd.Image(self._ioctx, image_id=image_id), uses)
 
     def _doing(self, what: str, name: str) -> AbstractContextManager[None]:
         return doing(self._translate, what, name)

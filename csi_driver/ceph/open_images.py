@@ -4,15 +4,19 @@ Two opens of one image by one process hand its exclusive lock to and fro for eve
 of them closed while another asked it for the lock. A shared image is asked by all its users at once, which librbd allows.
 
 An open takes milliseconds, and so does a close. A caller that will need an image has it opened ahead, behind the writes that
-come before, and closed behind those that come after.
+come before, and closed behind those that come after, and behind its answer.
 """
 
 import threading
 from collections.abc import Callable, Hashable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
+
+import structlog
+
+log = structlog.get_logger(__name__)
 
 
 class _Closable(Protocol):
@@ -41,6 +45,8 @@ class _Holding:
 
     uses: int
     is_over: threading.Event = field(default_factory=threading.Event)
+    is_opened: threading.Event = field(default_factory=threading.Event)
+    """Or could not be, or need not be: the caller's pool is not needed any more."""
 
     def use(self) -> None:
         self.uses -= 1
@@ -73,7 +79,7 @@ class OpenImages(Generic[T]):
     def ahead(self, key: Hashable, open_image: Callable[[], T], uses: int = 1) -> Iterator[None]:
         """Has the image opened for so many `share`s to come, and closed after them, both behind the caller's back.
 
-        It is closed when the caller leaves. A failed open is left to `share`; raises what the close raises.
+        It is closed at the latest when the caller leaves, who does not wait for it. A failed open is left to `share`.
         """
         holding = _Holding(uses)
         held = self._ahead.submit(self._hold, key, open_image, holding)
@@ -82,10 +88,12 @@ class OpenImages(Generic[T]):
         finally:
             holding.is_over.set()
             if not held.cancel():
-                held.result()
+                holding.is_opened.wait()
+                held.add_done_callback(_tell_failure)
 
     def _hold(self, key: Hashable, open_image: Callable[[], T], holding: _Holding) -> None:
         if holding.is_over.is_set():
+            holding.is_opened.set()
             return
         slot = self._enter(key)
         slot.held_ahead.append(holding)
@@ -94,6 +102,8 @@ class OpenImages(Generic[T]):
                 slot.image = slot.image or open_image()
         except Exception:  # noqa: BLE001 - whoever uses the image opens it again, and meets it
             holding.is_over.set()
+        finally:
+            holding.is_opened.set()
         holding.is_over.wait()
         slot.held_ahead.remove(holding)
         self._leave(key, slot)
@@ -105,8 +115,8 @@ class OpenImages(Generic[T]):
         return slot
 
     def close(self) -> None:
-        """No image is opened ahead any more."""
-        self._ahead.shutdown(wait=False)
+        """No image is opened ahead any more. Waits for those that are being closed."""
+        self._ahead.shutdown()
 
     def _leave(self, key: Hashable, slot: _Slot[T]) -> None:
         with slot.turning:
@@ -119,3 +129,8 @@ class OpenImages(Generic[T]):
             with self._guard:
                 if slot.users == 0 and self._slots.get(key) is slot:
                     del self._slots[key]
+
+
+def _tell_failure(held: "Future[None]") -> None:
+    if error := held.exception():
+        log.warning("an image could not be closed", reason=repr(error))

@@ -27,7 +27,7 @@ from csi_driver.operations.tombstones import is_held_by_snaps, is_own_snap
 DEFAULT_PREFIX = "csi-vol-"
 
 _OWN_WORK_S = 3.0
-_LOOK_AGAIN_S = 0.05
+_LOOK_AGAIN_S = 0.02
 
 
 class VolumeDeletion:

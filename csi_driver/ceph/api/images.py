@@ -175,7 +175,8 @@ class Images(Protocol):
     def open_ahead(self, image_id: str, uses: int = 1) -> AbstractContextManager[None]:
         """Opens the image for writing behind what the caller does until it needs it: a hint, of which nothing can fail.
 
-        It changes nothing but that the image is watched. It is closed behind what comes after as many calls that needed it.
+        It changes nothing but that the image is watched. It is closed behind as many calls that needed it, at the
+        latest when the caller leaves, and nobody waits for that.
         """
 
     def grow(self, name: str, size_bytes: int) -> int:
