@@ -11,6 +11,7 @@ import structlog
 
 from csi_driver.ceph.cluster import RadosClusters, Timeouts
 from csi_driver.cli import observation
+from csi_driver.cli.allocator import memory_rounds
 from csi_driver.config import ClustersFile, ServeConfig
 from csi_driver.host.api import Machine
 from csi_driver.host.filesystems import LocalFilesystems
@@ -107,7 +108,7 @@ class Driver:
         self._sites.keys = self._keys
         self._pool_usages = PoolUsages(health_clusters, clusters_file.own_ids)
         self._node = self._node_operations() if config.node else None
-        self._rounds = [Watchdog(self._gates.calls, config.timeout_s).rounds, self._readiness.rounds]
+        self._rounds = [Watchdog(self._gates.calls, config.timeout_s).rounds, self._readiness.rounds, memory_rounds()]
         if self._node:
             self._rounds += [self._registration.rounds, self._node.healing.rounds]
         if config.metrics_address:
