@@ -111,8 +111,8 @@ class _Slot:
                 connection.users -= 1
                 self.used_at = time.monotonic()
                 unused = connection.is_given_up and not connection.users
-            if unused:  # behind the call, which need not wait for images that are being closed there
-                threading.Thread(target=connection.close, name="close-connection", daemon=True).start()
+            if unused:
+                connection.close()
 
     def close(self) -> None:
         with self._guard:
