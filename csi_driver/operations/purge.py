@@ -35,7 +35,9 @@ Quiet = Callable[[str, float, float], bool]
 """Waits until a cluster has had no calls for so many seconds, and for how many seconds at most; whether it was so."""
 
 _QUIET_S = 0.1
+"""Within which the next call comes of a client that makes one after another."""
 _STEPPING_ASIDE_S = 20.0
+"""In all, of one look through a pool: space has to be given back however long the calls go on."""
 
 
 class Purger:
