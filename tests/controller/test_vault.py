@@ -22,6 +22,7 @@ from tests.controller.test_ceph_csi import plant_ceph_csi_snapshot, plant_ceph_c
 from tests.controller.test_copies import image_of
 from tests.driver import DriverProcess
 from tests.fixtures.driver import StartDriver
+from tests.fixtures.emptiness import newly_left
 from tests.kms.vault import Vault
 from tests.kubernetes_api import ApiServer
 from tests.wrapped_keys import DEK, STATE, unwrapped
@@ -152,6 +153,7 @@ def test_the_token_of_the_claims_namespace_is_used(
         assert vault.names() == {volume.volume_id}
         calls.delete_until_done(volume.volume_id)
         await_names(vault, set())
+        assert newly_left(ceph_dev) == frozenset(), "the key goes before the entry, and no other driver comes after this one"
 
 
 def test_a_purge_waits_for_a_vault_that_is_down_and_for_no_other_volume(
