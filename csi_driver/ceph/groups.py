@@ -13,9 +13,9 @@ import rbd
 
 from csi_driver.ceph.api import ImageBusy, ImageMissing, Pool
 from csi_driver.ceph.image_place import Place, PlainObjects, Translate
+from csi_driver.ceph.image_trashing import GROUP_KEY
 from csi_driver.tracing import step
 
-_MEMBERSHIP = "rbd_group_ref"
 """Key of an image's header while the image is in a group (Ceph: cls_rbd)."""
 
 
@@ -66,7 +66,7 @@ class RbdGroups:
             rbd.Group(self._ioctx, group).remove_image(pool.images.raw, image)
 
     def leave(self, image: str, image_id: str) -> None:
-        if self._objects.read_key(f"rbd_header.{image_id}", _MEMBERSHIP) is None:
+        if self._objects.read_key(f"rbd_header.{image_id}", GROUP_KEY) is None:
             return
         with self._doing("groups.leave", image), _fine(errno.ENOENT):
             with rbd.Image(self._ioctx, image, read_only=True) as opened:

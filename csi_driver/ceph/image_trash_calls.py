@@ -9,13 +9,14 @@ from datetime import UTC
 
 import rbd
 
-from csi_driver.ceph.api import ImageKept, ImageMissing, ObjectMissing, TrashEntry, Write
+from csi_driver.ceph.api import ImageKept, ImageMissing, ObjectExists, ObjectMissing, TrashEntry, Write
 from csi_driver.ceph.class_writes import ClassWrite
-from csi_driver.ceph.encoding import packed, text_at, versioned
+from csi_driver.ceph.encoding import packed
 from csi_driver.ceph.image_calls import ImageCalls
+from csi_driver.ceph.image_trashing import find_in_directory, find_movable, move, trash_add
 
 _PAGE = 1000
-_BY_USER, _REMOVING = 0, 3  # cls::rbd::TRASH_IMAGE_SOURCE_…
+_REMOVING = 3  # cls::rbd::TRASH_IMAGE_SOURCE_REMOVING
 
 
 class TrashCalls(ImageCalls):
@@ -34,7 +35,7 @@ class TrashCalls(ImageCalls):
 
         The names last, as long as there is something that they lead to.
         """
-        image_id = self.find_id(name) or self._find_id_in_directory(name)
+        image_id = self.find_id(name) or find_in_directory(self._objects, name)
         if image_id is None or self.find_size(image_id) is not None:
             return False
         with suppress(ObjectMissing):
@@ -47,10 +48,6 @@ class TrashCalls(ImageCalls):
             if failure and not isinstance(failure, ObjectMissing):  # one of them alone may have been written
                 raise failure
         return True
-
-    def _find_id_in_directory(self, name: str) -> str | None:
-        raw = self._objects.ask("rbd_directory", "rbd", "dir_get_id", packed(name))
-        return text_at(raw, 0)[0] if raw else None
 
     def _despite_dead_watchers(self, remove: Callable[[], None], find_id: Callable[[], str | None]) -> None:
         """Once more, when an image is said to be watched: perhaps by a client that is gone."""
@@ -80,6 +77,13 @@ class TrashCalls(ImageCalls):
     def move_to_trash(self, name: str, *, keep_s: int = 0) -> None:
         self._ensure_trash()
         with self._doing("images.move_to_trash", name):
+            if image_id := find_movable(self._objects, name):
+                try:
+                    move(self._objects, name, image_id, keep_s)
+                except ObjectExists:
+                    pass  # begun once, and cut short
+                else:
+                    return
             self._rbd.trash_move(self._ioctx, name, keep_s)
 
     def restore_from_trash(self, image_id: str, name: str) -> None:
@@ -100,7 +104,7 @@ class TrashCalls(ImageCalls):
     def remove_nameless(self, image_id: str, name: str) -> None:
         with self._doing("images.remove_nameless", image_id):
             self._objects.ensure("rbd_trash")
-            self._objects.execute("rbd_trash", "rbd", "trash_add", _trash_add(image_id, name))
+            self._objects.execute("rbd_trash", "rbd", "trash_add", trash_add(image_id, name))
         with suppress(ImageMissing):  # librbd drops the entry of what it cannot open, and no more
             self.purge(image_id)
         for left in (f"rbd_header.{image_id}", f"rbd_object_map.{image_id}"):
@@ -127,15 +131,6 @@ class TrashCalls(ImageCalls):
     def _ensure_trash(self) -> None:
         """Without this object a full pool answers "image not found" to every removal, the image being intact."""
         self._objects.ensure("rbd_trash")
-
-
-def _trash_add(image_id: str, name: str) -> bytes:
-    """The id, and a TrashImageSpec (Ceph: cls_rbd, trash_add): version, compatible with, bytes; source, name, the times of
-    deletion and of the end of its keeping, state.
-    """
-    now = int(time.time())
-    spec = struct.pack("<B", _BY_USER) + packed(name) + struct.pack("<IIIIB", now, 0, now, 0, 0)
-    return packed(image_id) + versioned(2, spec)
 
 
 def _trash_entry(item: "rbd.TrashItem") -> TrashEntry:
