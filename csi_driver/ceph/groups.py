@@ -16,8 +16,6 @@ from csi_driver.ceph.image_place import Place, PlainObjects, Translate
 from csi_driver.ceph.image_trashing import GROUP_KEY
 from csi_driver.tracing import step
 
-"""Key of an image's header while the image is in a group (Ceph: cls_rbd)."""
-
 
 @dataclass(frozen=True)
 class _Membership:

@@ -16,7 +16,7 @@ from csi_driver.ceph.encoding import packed, text_at, versioned
 from csi_driver.ceph.image_place import PlainObjects
 
 GROUP_KEY = "rbd_group_ref"
-"""Of a header: the group that the image is a member of."""
+"""Of a header, while its image is in a group (cls_rbd: image_group_add)."""
 
 _TRASH, _DIRECTORY, _MIRRORING = "rbd_trash", "rbd_directory", "rbd_mirroring"
 _HEAD = 2**64 - 2  # CEPH_NOSNAP

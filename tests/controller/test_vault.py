@@ -153,7 +153,9 @@ def test_the_token_of_the_claims_namespace_is_used(
         assert vault.names() == {volume.volume_id}
         calls.delete_until_done(volume.volume_id)
         await_names(vault, set())
-        assert newly_left(ceph_dev) == frozenset(), "the key goes before the entry, and no other driver comes after this one"
+        assert newly_left(ceph_dev) == frozenset(), (
+            "the key goes before the entry, and no other driver comes after this one"
+        )
 
 
 def test_a_purge_waits_for_a_vault_that_is_down_and_for_no_other_volume(
