@@ -5,6 +5,8 @@ from importlib import import_module
 
 import click
 
+from csi_driver.cli.lean import import_structlog_alone
+
 COMMANDS = ("audit", "demo", "dev", "node", "rebuild", "repair", "serve", "volume")
 
 
@@ -29,6 +31,7 @@ def commands() -> None:
 
 def main() -> None:
     """Run a command. An error is one line on stderr: exit code 2 for misuse and misconfiguration, 1 for failure."""
+    import_structlog_alone()
     try:
         sys.exit(commands.main(standalone_mode=False))
     except click.ClickException as error:

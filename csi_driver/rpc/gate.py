@@ -17,6 +17,7 @@ import structlog
 
 from csi_driver import tracing
 from csi_driver.errors import Busy, StillWorking
+from csi_driver.rpc.turns import Turns
 
 log = structlog.get_logger(__name__)
 
@@ -74,6 +75,7 @@ class Gates:
 class _Gate:
     def __init__(self, key: str) -> None:
         self._key = key
+        self._turns = Turns()
         self._pool = ThreadPoolExecutor(RUNNING_LIMIT, thread_name_prefix=f"gate-{key}")
         self._guard = threading.Condition()
         self._inside: set[tracing.Call] = set()
@@ -86,7 +88,12 @@ class _Gate:
     def run(self, work: Callable[[], T]) -> T:
         call = tracing.current() or tracing.Call("a task without a call")
         self._enter(call)
+        turn = self._turns.take(_seconds_left(call))
+        if turn is None:
+            self._leave(call)
+            raise self._no_turn()
         future = self._pool.submit(contextvars.copy_context().run, work)
+        future.add_done_callback(lambda _: self._turns.give_back(turn))
         future.add_done_callback(lambda _: self._leave(call))
         try:
             return future.result(_seconds_left(call))
@@ -94,11 +101,12 @@ class _Gate:
             if future.done():
                 return future.result()
             if future.cancel():
-                raise Busy(
-                    f"too many calls to {self._key!r}: this one did not get its turn in time; repeat it"
-                ) from None
+                raise self._no_turn() from None
             future.add_done_callback(lambda done: _log_late_end(call, done))
             raise StillWorking(f"not finished in time, and goes on: {call.describe()}; repeat the call") from None
+
+    def _no_turn(self) -> Busy:
+        return Busy(f"too many calls to {self._key!r}: this one did not get its turn in time; repeat it")
 
     def _enter(self, call: tracing.Call) -> None:
         with self._guard:

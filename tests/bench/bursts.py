@@ -1,19 +1,16 @@
-"""Many clients at once: creates and deletes per second through the driver and bare, and Probe meanwhile."""
+"""Many clients at once: creates and deletes per second through the driver and bare, each beside the same Probes."""
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from csi_driver.pb import csi_pb2 as pb
 from tests.bench.bed import Bed
+from tests.bench.probes import probed
 from tests.bench.stats import percentile
 from tests.rpc.valid_requests import GIB
-
-_PROBE_EVERY_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -40,22 +37,19 @@ class Burst:
         }
 
 
-@dataclass
-class _Probes:
-    milliseconds: list[float] = field(default_factory=list)
-
-
 def creates_and_deletes(bed: Bed, clients: int, number: int) -> Iterator[Burst]:
     """`number` volumes in all."""
-    names = [f"burst-{clients}-{n}" for n in range(number)]
-    bare_s = _seconds(clients, names, lambda name: bed.bare.create(f"bare-{name}"))
+    names = [f"burst-{clients}-{number}-{n}" for n in range(number)]
     made: list[pb.Volume] = []
-    with _probed(bed) as probes:
+    with probed(bed.driver.socket):
+        bare_s = _seconds(clients, names, lambda name: bed.bare.create(f"bare-{name}"))
+    with probed(bed.driver.socket) as probes:
         driver_s = _seconds(clients, names, lambda name: made.append(bed.calls.create_until_done(name, GIB)))
     yield Burst("create", clients, number / driver_s, number / bare_s, percentile(probes.milliseconds, 99))
-    bare_s = _seconds(clients, names, lambda name: bed.bare.delete(f"bare-{name}"))
+    with probed(bed.driver.socket):
+        bare_s = _seconds(clients, names, lambda name: bed.bare.delete(f"bare-{name}"))
     bed.settle()
-    with _probed(bed) as probes:
+    with probed(bed.driver.socket) as probes:
         driver_s = _seconds(clients, made, lambda volume: bed.calls.delete_until_done(volume.volume_id))
     yield Burst("delete", clients, number / driver_s, number / bare_s, percentile(probes.milliseconds, 99))
     bed.settle()
@@ -66,23 +60,3 @@ def _seconds(clients: int, things: list[Any], work: Callable[[Any], object]) -> 
         began = time.perf_counter()
         list(threads.map(work, things))
         return time.perf_counter() - began
-
-
-@contextmanager
-def _probed(bed: Bed) -> Iterator[_Probes]:
-    """Probe is asked again and again while the burst lasts."""
-    probes, ended = _Probes(), threading.Event()
-
-    def ask() -> None:
-        while not ended.wait(_PROBE_EVERY_S):
-            began = time.perf_counter()
-            bed.driver.rpc.identity.Probe(pb.ProbeRequest(), timeout=30)
-            probes.milliseconds.append((time.perf_counter() - began) * 1000)
-
-    thread = threading.Thread(target=ask)
-    thread.start()
-    try:
-        yield probes
-    finally:
-        ended.set()
-        thread.join()
