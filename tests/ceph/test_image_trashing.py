@@ -1,8 +1,7 @@
 """Images moved to the trash past librbd are where librbd would have put them, and what a crash leaves is gone on with."""
 
 import struct
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable
 
 import pytest
 import rados
@@ -12,30 +11,26 @@ from csi_driver.ceph.api import ImageMissing, Pool
 from csi_driver.ceph.encoding import packed
 from csi_driver.dev.layout import DevCeph
 from csi_driver.host import commands
-from tests.ceph.test_image_making import FULL, MIB, by_librbd, keys
+from tests.ceph.test_image_making import FULL, MIB, bare, by_librbd, keys
+
+__all__ = ["bare"]  # the same pool, as any other client has it
 
 _TIMES_AND_STATE = 17
-
-
-@pytest.fixture(scope="module")
-def bare(ceph_dev: DevCeph) -> Iterator[rados.Ioctx]:
-    """The pool, as any other client has it."""
-    with (
-        rados.Rados(conffile=str(ceph_dev.conf), rados_id="admin", conf={"keyring": str(ceph_dev.keyring)}) as handle,
-        closing(handle.open_ioctx("rbd")) as ioctx,
-    ):
-        yield ioctx
 
 
 def names_of(bare: rados.Ioctx, name: str, image_id: str) -> dict[str, bytes | None]:
     """All that leads to an image: the trash's entry, the directory's two keys, and the object with its id."""
     directory = keys(bare, "rbd_directory")
     try:
+        trash = keys(bare, "rbd_trash")
+    except rados.ObjectNotFound:
+        trash = {}  # a pool of which nothing was deleted yet
+    try:
         number: bytes | None = bare.read(f"rbd_id.{name}")
     except rados.ObjectNotFound:
         number = None
     return {
-        "trash": keys(bare, "rbd_trash").get(f"id_{image_id}"),
+        "trash": trash.get(f"id_{image_id}"),
         "name": directory.get(f"name_{name}"),
         "id": directory.get(f"id_{image_id}"),
         "number": number,

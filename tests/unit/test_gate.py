@@ -14,6 +14,7 @@ from csi_driver import tracing
 from csi_driver.errors import Busy, StillWorking
 from csi_driver.rpc import gate
 from csi_driver.rpc.gate import Gates
+from csi_driver.rpc.turns import Turns
 from csi_driver.tracing import Call
 
 T = TypeVar("T")
@@ -133,6 +134,19 @@ def test_a_call_that_never_gets_its_turn_is_busy_and_never_runs(small: None, thr
     assert [answer.result(30) for answer in running] == ["done", "done"]
     assert gates.drain(30)
     assert in_call(lambda: gates.run("a", lambda: "next")) == "next", "its place is free again"
+    assert not late.is_set()
+
+
+def test_calls_begin_in_turns(monkeypatch: pytest.MonkeyPatch, threads: ThreadPoolExecutor) -> None:
+    """However many threads there are; and the turn of what has ended is free."""
+    monkeypatch.setattr(gate, "Turns", lambda: Turns(at_once=1, moment_s=60))
+    gates, late = Gates(), threading.Event()
+    with Held() as work:
+        occupy(gates, threads, [work])
+        with pytest.raises(Busy, match="did not get its turn"):
+            in_call(lambda: gates.run("a", late.set), seconds=SOON_S)
+    assert gates.drain(30)
+    assert in_call(lambda: gates.run("a", lambda: "next")) == "next"
     assert not late.is_set()
 
 
