@@ -62,6 +62,9 @@ class DriverProcess:
     crashes: ClassVar[int] = 0
     """Of all drivers of these tests."""
 
+    there: ClassVar[set["DriverProcess"]] = set()
+    """All that are not removed yet."""
+
     def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], prefix: Sequence[str] = ()) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="rbd-csi-"))
         self.socket = self.directory / "socket" / "csi.sock"
@@ -77,6 +80,7 @@ class DriverProcess:
         self._reviving = threading.RLock()
         self.life = 0
         self.rpc = Driver(self.socket, self)
+        DriverProcess.there.add(self)
 
     @classmethod
     def start(
@@ -210,6 +214,7 @@ class DriverProcess:
 
     def remove(self) -> None:
         """Ends whatever runs and removes the directory, whatever state a test left."""
+        DriverProcess.there.discard(self)
         if self._process is not None:
             self.kill()
         self.rpc.close()

@@ -5,7 +5,7 @@ Asked with Ceph's own tools, as the operator, so that it tells what is there and
 
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from csi_driver.dev.layout import DevCeph
@@ -55,12 +55,17 @@ def inventory(ceph: DevCeph, place: Place) -> frozenset[str]:
 
 
 def leftovers(
-    ceph: DevCeph, place: Place, *, wait_s: float = 240.0, known: frozenset[str] = frozenset()
+    ceph: DevCeph,
+    place: Place,
+    *,
+    wait_s: float = 240.0,
+    known: frozenset[str] = frozenset(),
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> frozenset[str]:
     """The inventory of a pool that should be empty but for what is `known`; given time: deletes go on behind their answers.
 
     wait_s: in which nothing has gone. A client that was killed keeps an image by its watch for half a minute, on a loaded
-    machine for longer.
+    machine for longer. meanwhile: called after each look that found something.
     """
     fewest, deadline = sys.maxsize, 0.0
     while found := inventory(ceph, place) - known:
@@ -69,6 +74,7 @@ def leftovers(
         elif time.monotonic() > deadline:
             break
         trim(ceph, found)
+        meanwhile()
         time.sleep(0.1)
     return found
 
