@@ -49,6 +49,7 @@ from csi_driver.operations.pool_usage import PoolUsages
 from csi_driver.operations.publication import VolumePublication
 from csi_driver.operations.purge import Purger
 from csi_driver.operations.readiness import Readiness
+from csi_driver.operations.resumption import Resumption
 from csi_driver.operations.site import PoolKey, Sites
 from csi_driver.operations.snapshot_deletion import SnapshotDeletion
 from csi_driver.operations.snapshots import SnapshotCreation, Soon
@@ -109,6 +110,8 @@ class Driver:
         self._pool_usages = PoolUsages(health_clusters, clusters_file.own_ids)
         self._node = self._node_operations() if config.node else None
         self._rounds = [Watchdog(self._gates.calls, config.timeout_s).rounds, self._readiness.rounds, memory_rounds()]
+        if config.controller:
+            self._rounds.append(Resumption(self._sites, clusters_file.own_ids, self._look_at).rounds)
         if self._node:
             self._rounds += [self._registration.rounds, self._node.healing.rounds]
         if config.metrics_address:

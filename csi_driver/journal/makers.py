@@ -91,6 +91,10 @@ class Makers:
                 self._entered[place] = record
         return record, True
 
+    def have_worked_in(self, pool: Pool) -> bool:
+        """Whether a process of this driver ever entered the pool."""
+        return bool(pool.objects.read(self._object))
+
     def _write_record(self, pool: Pool) -> Record:
         key = f"{self._identity}/{pool.cluster.user}"
         address, making_address = pool.cluster.address, pool.cluster.making_address

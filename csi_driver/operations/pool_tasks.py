@@ -1,7 +1,7 @@
 """Work behind the answers: one thread per pool while there is work, on the credentials of the call that found it.
 
 Started by what makes work, and by the first entry into a pool, which is how a restarted driver goes on where its
-predecessor stopped.
+predecessor stopped (resumption.py).
 """
 
 import math

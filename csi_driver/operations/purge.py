@@ -74,7 +74,7 @@ class Purger:
     def _sweep(self, key: PoolKey) -> Swept:
         patience = _Patience(lambda seconds: self._await_quiet(key.cluster_id, _QUIET_S, seconds))
         patience.step_aside()
-        swept = Swept()
+        swept, failures = Swept(), list[Exception]()
         with self._sites.open(key, as_maker=True) as site:
             swept += self._forget(site, key)
             swept += _drop_stale_notes(site.journal)
@@ -88,9 +88,15 @@ class Purger:
                     patience.step_aside()
                     if self._tasks.stopping.is_set():
                         return swept
-                    swept += self._clear(site, uuid, clear)
+                    try:
+                        swept += self._clear(site, uuid, clear)
+                    except Exception as failure:  # noqa: BLE001 - unforeseen, and no reason to leave all that comes after it
+                        failure.add_note(f"while {uuid} was cleared away")
+                        failures.append(failure)
                     if site.cluster.is_given_up:
                         return swept + Swept(waiting=1)  # gone on with by the next look, on a new connection
+        if failures:
+            raise ExceptionGroup("what should be cleared away was not", failures)
         return swept
 
     def _clear(self, site: Site, uuid: str, clear: "_Clear") -> Swept:

@@ -1,5 +1,6 @@
 """The driver as a process: what a crash, a pause, an orderly end and a wrong start come to."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from csi_driver.dev.inventory import Place, inventory
 from csi_driver.dev.layout import DevCeph
 from csi_driver.pb import csi_pb2 as pb
 from tests.client import refusal
+from tests.driver import DriverProcess
 from tests.fixtures.driver import StartDriver
 from tests.rpc.valid_requests import create_volume
 
@@ -54,18 +56,45 @@ def test_two_drivers_answer_one_volume_for_one_name(ceph_dev: DevCeph, start_dri
 def test_what_a_driver_left_in_the_trash_the_next_one_clears(
     end: str, ceph_dev: DevCeph, start_driver: StartDriver
 ) -> None:
-    """DeleteVolume answers before the data is gone; a driver that ends right then leaves nothing for ever."""
+    """DeleteVolume answers before the data is gone: one that ends right then leaves nothing for ever, and no call is needed."""
     driver = start_driver(clusters=ceph_dev.config_json)
-    handles = [driver.rpc.controller.CreateVolume(create_volume(f"left-{n}", ceph_dev)).volume.volume_id for n in "abc"]
-    for handle in handles:
-        driver.rpc.controller.DeleteVolume(delete(ceph_dev, handle))
+    handles = delete_three(driver, ceph_dev)
     getattr(driver, end)()
     driver.restart()
+    assert left_of(ceph_dev, handles) == []
+
+
+def test_without_credentials_of_its_own_a_driver_goes_on_at_the_first_call(
+    ceph_dev: DevCeph, start_driver: StartDriver, tmp_path: Path
+) -> None:
+    without = [
+        {key: value for key, value in cluster.items() if key != "credentials"}
+        for cluster in json.loads(ceph_dev.config_json.read_text())
+    ]
+    clusters = tmp_path / "clusters.json"
+    clusters.write_text(json.dumps(without))
+    driver = start_driver(clusters=clusters)
+    handles = delete_three(driver, ceph_dev)
+    driver.kill()
+    driver.restart()
     driver.rpc.controller.DeleteVolume(delete(ceph_dev, handles[0]))
+    assert left_of(ceph_dev, handles) == []
+
+
+def delete_three(driver: DriverProcess, ceph: DevCeph) -> list[str]:
+    """Three volumes, made and deleted: their ids."""
+    handles = [driver.rpc.controller.CreateVolume(create_volume(f"left-{n}", ceph)).volume.volume_id for n in "abc"]
+    for handle in handles:
+        driver.rpc.controller.DeleteVolume(delete(ceph, handle))
+    return handles
+
+
+def left_of(ceph: DevCeph, handles: list[str]) -> list[str]:
+    """What is left of volumes, given time."""
     deadline = time.monotonic() + 60
-    while (left := of_volumes(ceph_dev, handles)) and time.monotonic() < deadline:
+    while (left := of_volumes(ceph, handles)) and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert left == []
+    return left
 
 
 def of_volumes(ceph: DevCeph, handles: list[str]) -> list[str]:
