@@ -56,7 +56,7 @@ def test_two_drivers_answer_one_volume_for_one_name(ceph_dev: DevCeph, start_dri
 def test_what_a_driver_left_in_the_trash_the_next_one_clears(
     end: str, ceph_dev: DevCeph, start_driver: StartDriver
 ) -> None:
-    """DeleteVolume answers before the data is gone: one that ends right then leaves nothing for ever, and no call is needed."""
+    """DeleteVolume answers before the data is gone: a driver that ends right then leaves nothing, and no call is needed."""
     driver = start_driver(clusters=ceph_dev.config_json)
     handles = delete_three(driver, ceph_dev)
     getattr(driver, end)()
