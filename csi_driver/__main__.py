@@ -5,6 +5,7 @@ from importlib import import_module
 
 import click
 
+from csi_driver import VERSION
 from csi_driver.cli.lean import import_structlog_alone
 
 COMMANDS = ("audit", "demo", "dev", "node", "rebuild", "repair", "serve", "volume")
@@ -24,7 +25,7 @@ class Commands(click.Group):
 
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="rbd-csi")
+@click.version_option(VERSION)
 def commands() -> None:
     """A CSI driver for Ceph RBD."""
 

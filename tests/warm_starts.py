@@ -147,7 +147,7 @@ class _Parent:
 
 
 def main() -> None:
-    from csi_driver.cli import assembly, serve  # noqa: F401, PLC0415 - here is where it warms up
+    from csi_driver.cli import assembly, controller_half, node_half, serve  # noqa: F401, PLC0415 - here is where it warms up
     from csi_driver.rpc import socket as sockets  # noqa: F401, PLC0415
 
     parent = _Parent(sys.argv[1])

@@ -1,12 +1,11 @@
 """What a driver shows of itself where it is asked for: traces in a file or to a collector, metrics. Loaded only then."""
 
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import structlog
 
-from csi_driver import tracing
+from csi_driver import VERSION, tracing
 from csi_driver.config import ConfigError, ServeConfig
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ def trace(config: ServeConfig) -> list[Callable[[], None]]:
     from csi_driver.observing.otlp import OtlpTraces  # noqa: PLC0415 - likewise
 
     told = {"service.name": config.driver_name, "service.instance.id": config.node_id}
-    traces = OtlpTraces(config.otlp_endpoint, {**told, "service.version": version("rbd-csi")})
+    traces = OtlpTraces(config.otlp_endpoint, {**told, "service.version": VERSION})
     tracing.observers.append(traces)
     traces.start()
     return [traces.stop]

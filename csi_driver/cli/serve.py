@@ -6,14 +6,13 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import click
 import structlog
 
-from csi_driver import failpoints, logs
+from csi_driver import VERSION, failpoints, logs
 from csi_driver.cli.allocator import keep_few_arenas
 from csi_driver.config import (
     DEFAULT_CLUSTERS_FILE,
@@ -160,7 +159,7 @@ def run(config: ServeConfig) -> None:
         log.info(
             "serving",
             driver=config.driver_name,
-            version=version("rbd-csi"),
+            version=VERSION,
             socket=str(config.socket_path),
             node=config.node_id,
             halves="+".join(["controller"] * config.controller + ["node"] * config.node),

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from csi_driver.cli.assembly import RUN_DIRECTORY
+from csi_driver.cli.node_half import RUN_DIRECTORY
 from csi_driver.dev.inventory import Place, inventory
 from csi_driver.dev.layout import DevCeph
 from csi_driver.host import commands

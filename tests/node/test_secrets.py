@@ -11,7 +11,7 @@ from uuid import uuid4
 import grpc
 import pytest
 
-from csi_driver.cli.assembly import RUN_DIRECTORY
+from csi_driver.cli.node_half import RUN_DIRECTORY
 from csi_driver.dev.inventory import Place, leftovers
 from csi_driver.dev.layout import DevCeph
 from csi_driver.host.commands import run

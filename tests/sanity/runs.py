@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from csi_driver.cli.assembly import RUN_DIRECTORY
+from csi_driver.cli.node_half import RUN_DIRECTORY
 from csi_driver.dev.inventory import Place, leftovers
 from csi_driver.dev.layout import DevCeph
 from csi_driver.host.krbd_devices import KrbdDevices

@@ -2,6 +2,11 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
+
+import pytest
+
+from csi_driver import VERSION
 
 _ALONE = """
 import sys
@@ -16,6 +21,32 @@ try:
 except ValueError:
     structlog.get_logger().exception("failed")
 """
+
+
+_HALVES = {
+    "controller": ("csi_driver.operations.creation", "csi_driver.operations.node"),
+    "node": ("csi_driver.operations.node", "csi_driver.operations.creation"),
+}
+"""A module that each loads, and one that it has no use for."""
+
+_USELESS = {"asyncio.sslproto": "ssl", "structlog": "rich.console", "csi_driver": "importlib.metadata"}
+"""By what would load it."""
+
+
+@pytest.mark.parametrize("half", _HALVES)
+def test_a_half_loads_neither_the_other_nor_what_its_libraries_have_for_others(half: str) -> None:
+    names = ("csi_driver.__main__", "csi_driver.cli.serve", "csi_driver.cli.assembly", f"csi_driver.cli.{half}_half")
+    lines = ["import sys", "from csi_driver.cli.lean import import_structlog_alone", "import_structlog_alone()"]
+    lines += [f"import {name}" for name in names] + ["print(*sys.modules)"]
+    command = (sys.executable, "-c", "; ".join(lines))
+    ended = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    loaded, (used, unused) = set(ended.stdout.split()), _HALVES[half]
+    assert {used, *_USELESS} <= loaded
+    assert not {unused, *_USELESS.values()} & loaded
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert version("rbd-csi") == VERSION
 
 
 def test_the_driver_starts_without_rich() -> None:
