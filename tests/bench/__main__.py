@@ -64,8 +64,8 @@ def _measure(bed: Bed, report: Report, console: Console, *, full: bool) -> None:
     report.facts |= {"memory after the bursts, MB": seen.memory_mb, "threads": seen.threads, "sockets": seen.sockets}
     report.facts["memory of the node's half, MB"] = footprint(bed.node.pid).memory_mb
     if full:
-        _take(report, console, crowds.with_volumes_present(bed, rounds))
         _take(report, console, crowds.with_snapshots_present(bed, rounds))
+        _take(report, console, crowds.with_volumes_present(bed, rounds))
         _take(report, console, crowds.with_trash_present(bed, rounds))
 
 
