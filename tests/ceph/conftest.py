@@ -6,9 +6,10 @@ Protocols can be held to the same tests. The other files are about what only a r
 
 import itertools
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import pytest
+import rados
 
 from csi_driver.addresses import Credentials
 from csi_driver.ceph.api import ImageMissing, Images, ObjectMissing, Pool, Write
@@ -35,6 +36,16 @@ def clusters(ceph_dev: DevCeph) -> Iterator[RadosClusters]:
 def pool(clusters: RadosClusters, provisioner: Credentials) -> Iterator[Pool]:
     with clusters.connect("dev", provisioner) as cluster, cluster.pool("rbd") as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def bare(ceph_dev: DevCeph) -> Iterator[rados.Ioctx]:
+    """The pool, as any other client has it."""
+    with (
+        rados.Rados(conffile=str(ceph_dev.conf), rados_id="admin", conf={"keyring": str(ceph_dev.keyring)}) as handle,
+        closing(handle.open_ioctx("rbd")) as ioctx,
+    ):
+        yield ioctx
 
 
 @pytest.fixture

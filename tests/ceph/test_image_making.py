@@ -1,6 +1,5 @@
 """Images made past librbd are librbd's own, byte for byte, and what a crash leaves of one is taken away."""
 
-from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
 
@@ -31,16 +30,6 @@ LAYOUTS = {
     "data pool": ImageLayout(FULL.features, data_pool="data"),
     "its own pool for data": ImageLayout(FULL.features, data_pool="rbd"),
 }
-
-
-@pytest.fixture(scope="module")
-def bare(ceph_dev: DevCeph) -> Iterator[rados.Ioctx]:
-    """The pool, as any other client has it."""
-    with (
-        rados.Rados(conffile=str(ceph_dev.conf), rados_id="admin", conf={"keyring": str(ceph_dev.keyring)}) as handle,
-        closing(handle.open_ioctx("rbd")) as ioctx,
-    ):
-        yield ioctx
 
 
 BITS = {

@@ -11,9 +11,7 @@ from csi_driver.ceph.api import ImageMissing, Pool
 from csi_driver.ceph.encoding import packed
 from csi_driver.dev.layout import DevCeph
 from csi_driver.host import commands
-from tests.ceph.test_image_making import FULL, MIB, bare, by_librbd, keys
-
-__all__ = ["bare"]  # the same pool, as any other client has it
+from tests.ceph.test_image_making import FULL, MIB, by_librbd, keys
 
 _TIMES_AND_STATE = 17
 
