@@ -32,15 +32,17 @@ def bench(*, full: bool, json_path: Path, charts: Path | None, old: Path | None)
     """What the driver adds to bare Ceph."""
     logs.set_up("warning", "text")
     console, report = Console(width=120), Report()
-    with made_bed() as bed:
-        report.facts["start to ready, s"] = bed.start_s
-        report.facts["memory at start, MB"] = footprint(bed.driver.pid).memory_mb
-        _measure(bed, report, console, full=full)
-        report.facts["idle, % of a core"] = idle_percent(bed.driver.pid, 10 if full else 3)
-        report.facts["the node's half idle, % of a core"] = idle_percent(bed.node.pid, 10 if full else 3)
-    report.write(json_path)
-    report.show(console)
-    console.print(f"written: {json_path}")
+    try:
+        with made_bed() as bed:
+            report.facts["start to ready, s"] = bed.start_s
+            report.facts["memory at start, MB"] = footprint(bed.driver.pid).memory_mb
+            _measure(bed, report, console, full=full)
+            report.facts["idle, % of a core"] = idle_percent(bed.driver.pid, 10 if full else 3)
+            report.facts["the node's half idle, % of a core"] = idle_percent(bed.node.pid, 10 if full else 3)
+    finally:  # what was measured before a run was cut short is worth having
+        report.write(json_path)
+        report.show(console)
+        console.print(f"written: {json_path}")
     if charts:
         draw(report, charts)
     if old:
