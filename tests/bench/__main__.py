@@ -37,8 +37,6 @@ def bench(*, full: bool, json_path: Path, charts: Path | None, old: Path | None)
             report.facts["start to ready, s"] = bed.start_s
             report.facts["memory at start, MB"] = footprint(bed.driver.pid).memory_mb
             _measure(bed, report, console, full=full)
-            report.facts["idle, % of a core"] = idle_percent(bed.driver.pid, 10 if full else 3)
-            report.facts["the node's half idle, % of a core"] = idle_percent(bed.node.pid, 10 if full else 3)
     finally:  # what was measured before a run was cut short is worth having
         report.write(json_path)
         report.show(console)
@@ -65,6 +63,8 @@ def _measure(bed: Bed, report: Report, console: Console, *, full: bool) -> None:
     seen = footprint(bed.driver.pid)
     report.facts |= {"memory after the bursts, MB": seen.memory_mb, "threads": seen.threads, "sockets": seen.sockets}
     report.facts["memory of the node's half, MB"] = footprint(bed.node.pid).memory_mb
+    report.facts["idle, % of a core"] = idle_percent(bed.driver.pid, 10 if full else 3)
+    report.facts["the node's half idle, % of a core"] = idle_percent(bed.node.pid, 10 if full else 3)
     if full:
         _take(report, console, crowds.with_snapshots_present(bed, rounds))
         _take(report, console, crowds.with_volumes_present(bed, rounds))
